@@ -1,0 +1,347 @@
+"""Latency tables as Parquet files, which `pandas.read_parquet` reads too.
+
+One row an entry, raw samples included. The context stands as JSON in the schema's metadata under `handset`. A reader
+who sees only the rows must not take made-up numbers for measured ones, so `simulated` is a column as well.
+
+Between the rows and Parquet's footer, where readers skip what the footer does not point to, stands a SHA-256 of all other
+bytes. It is checked before pyarrow sees the file, because pyarrow ends the whole process on some damaged footers.
+
+Version history: `SCHEMA_VERSION` in `latency_luts.table`; `UPGRADES` reads the older ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from latency_luts.key import LutError, OpKey, short
+from latency_luts.table import (
+    SCHEMA_VERSION,
+    Context,
+    ContextMismatch,
+    Entry,
+    InvalidTable,
+    LatencyTable,
+    NewerSchema,
+    SimulatedTable,
+    TableFileError,
+    TableStorageError,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+OnDuplicate = Literal["error", "first", "second"]
+
+# Bounds on what `load` takes in. A table of 1,000 kernels with 1,000 samples each has 8 MB.
+MAX_FILE_BYTES = 256 * 2**20
+MAX_CONTENT_BYTES = 1024 * 2**20  # after decompression, as the file declares it
+MAX_ENTRIES = 200_000
+MAX_SAMPLES = 50_000_000
+_MAX_HEADER_BYTES = 64 * 2**10
+
+_HEADER = b"handset"
+_MAGIC = b"PAR1"
+_SEAL = b"handset-sha256:"
+_KIND = "latency_table"
+
+
+class Stored(NamedTuple):
+    """What a file of some version holds, before it is checked: the context's fields and the rows' columns."""
+
+    context: dict[str, Any]
+    columns: pa.Table
+
+
+# UPGRADES[n] turns what version n stored into what version n + 1 stores; there is one for each older version.
+UPGRADES: dict[int, Callable[[Stored], Stored]] = {}
+
+
+def save(table: LatencyTable, path: str | os.PathLike[str], *, allow_simulated: bool = False) -> None:
+    """Write the table to `path`, all or nothing: on any failure an older file there stays as it was.
+
+    The file is written beside its place, forced to disk and then renamed. The same table gives the same bytes.
+
+    Raises:
+        SimulatedTable: the context says that the numbers were not measured, and `allow_simulated` is False.
+        TableStorageError: the folder is absent or read-only, the disk is full, ...
+    """
+    path = Path(path)
+    if table.context.simulated and not allow_simulated:
+        raise SimulatedTable(
+            f"saving the table of {table.context.device} to {_shown(path)} was asked, and its numbers come from a simulated or"
+            " replayed device",
+            try_="measure on a device, or allow_simulated=True, which marks the file",
+        )
+    _write_atomically(_serialise(table), path)
+
+
+def load(path: str | os.PathLike[str]) -> LatencyTable:
+    """The table that `save` wrote, also by an older version.
+
+    Raises:
+        NewerSchema: a newer version wrote it.
+        TableFileError: absent, unreadable, not a latency table, cut short, damaged or larger than the bounds above.
+    """
+    import pyarrow as pa
+
+    path = Path(path)
+    data = _read_bounded(path)
+    try:
+        version, stored = _deserialise(data, path)
+        for older in range(version, SCHEMA_VERSION):
+            stored = UPGRADES[older](stored)
+        return _to_table(stored)
+    except TableFileError:
+        raise
+    except LutError as error:
+        raise _refused(path, str(error)) from error
+    # What pyarrow raises for damaged files, and json and the constructors for a header of another shape.
+    except (pa.ArrowException, OSError, ValueError, TypeError, MemoryError, RecursionError) as error:
+        raise _refused(path, f"cut short, damaged or no latency table: {_one_line(error)}") from error
+
+
+def merge(a: LatencyTable, b: LatencyTable, *, on_duplicate: OnDuplicate = "error") -> LatencyTable:
+    """One table with the entries of both, those of `a` first.
+
+    `created` alone may differ (the later text is kept): it says when a table was made, not how its kernels ran. A kernel
+    with the same measurement in both is one entry that names the networks of both.
+
+    Args:
+        on_duplicate: for a kernel that was measured in both, differently: refuse, or keep the entry of `a` ("first") or
+            `b` ("second"). Samples are not pooled, as their noise correction belongs to the run that took them.
+
+    Raises:
+        ContextMismatch: the contexts differ; `fields` says where.
+        InvalidTable: a kernel was measured in both, and `on_duplicate` is "error".
+    """
+    names = tuple(each.name for each in dataclasses.fields(Context) if each.name != "created")
+    differ = tuple(name for name in names if getattr(a.context, name) != getattr(b.context, name))
+    if differ:
+        pairs = ", ".join(
+            f"{name} ({short(getattr(a.context, name))}, {short(getattr(b.context, name))})" for name in differ
+        )
+        raise ContextMismatch(f"merging two tables was asked, and their contexts differ in {pairs}", differ)
+    merged = {entry.key: entry for entry in a}
+    for entry in b:
+        known = merged.get(entry.key)
+        merged[entry.key] = entry if known is None else _join(known, entry, on_duplicate)
+    context = dataclasses.replace(a.context, created=max(a.context.created, b.context.created))
+    return LatencyTable(context, tuple(merged.values()))
+
+
+def _join(a: Entry, b: Entry, on_duplicate: OnDuplicate) -> Entry:
+    networks = tuple(dict.fromkeys(a.networks + b.networks))
+    first, second = (dataclasses.replace(entry, networks=networks) for entry in (a, b))
+    if first == second or on_duplicate == "first":
+        return first
+    if on_duplicate == "second":
+        return second
+    raise InvalidTable(
+        f"merging two tables was asked, and both have measured {a.key}", try_="on_duplicate='first' or 'second'"
+    )
+
+
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            ("key", pa.string()),
+            ("latency_ns_median", pa.float64()),
+            ("interval_low_ns", pa.float64()),
+            ("interval_high_ns", pa.float64()),
+            ("samples_ns", pa.list_(pa.field("element", pa.int64()))),  # Parquet's own name of a list's items
+            ("networks", pa.list_(pa.field("element", pa.string()))),
+            ("runtime_kernel", pa.string()),
+            ("simulated", pa.bool_()),
+        ]
+    )
+
+
+def _serialise(table: LatencyTable) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    header = {"kind": _KIND, "schema_version": SCHEMA_VERSION, "context": dataclasses.asdict(table.context)}
+    if table.context.simulated:
+        header["warning"] = "simulated or replayed: these numbers are not measurements"
+    rows = [
+        {
+            "key": str(entry.key),
+            "latency_ns_median": entry.latency_ns_median,
+            "interval_low_ns": entry.interval_ns[0],
+            "interval_high_ns": entry.interval_ns[1],
+            "samples_ns": entry.samples_ns,
+            "networks": entry.networks,
+            "runtime_kernel": entry.runtime_kernel,
+            "simulated": table.context.simulated,
+        }
+        for entry in table
+    ]
+    schema = _schema().with_metadata({_HEADER: json.dumps(header, sort_keys=True).encode()})
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), buffer, compression="zstd")
+    return _seal(buffer.getvalue())
+
+
+def _footer_start(data: bytes) -> int:
+    """Where the footer begins: a Parquet file ends with the footer, its length (4 bytes) and the magic (4 bytes)."""
+    if len(data) < 12 or data[:4] != _MAGIC or data[-4:] != _MAGIC:
+        raise ValueError("it does not begin and end as a Parquet file does")
+    start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    if start < 4:
+        raise ValueError("its footer is longer than the file")
+    return start
+
+
+def _seal(data: bytes) -> bytes:
+    """A Parquet file with the digest of its bytes before the footer."""
+    start = _footer_start(data)
+    return data[:start] + _SEAL + hashlib.sha256(data).digest() + data[start:]
+
+
+def _check_seal(data: bytes) -> None:
+    """Raises ValueError where a byte was changed since `_seal`, or the file never went through it."""
+    footer = _footer_start(data)
+    body = max(footer - len(_SEAL) - hashlib.sha256().digest_size, 0)
+    if data[body : body + len(_SEAL)] != _SEAL:
+        raise ValueError("it has no digest, so handset did not write it as a latency table")
+    if hashlib.sha256(data[:body] + data[footer:]).digest() != data[body + len(_SEAL) : footer]:
+        raise ValueError("its bytes are not those that were written")
+
+
+def _write_atomically(data: bytes, path: Path) -> None:
+    # A short name of its own: the target's name may already have all the length that a file system allows.
+    temporary = path.parent / f".handset-{secrets.token_hex(8)}.tmp"
+    try:
+        try:
+            with open(temporary, "xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise TableStorageError(
+            f"saving a table of {len(data)} bytes to {_shown(path)} was asked, and the system said: {_one_line(error)}",
+            try_="another folder, or free space there; nothing was changed",
+        ) from error
+    # The file is in place; a file system that cannot sync a folder has no bearing on that.
+    with suppress(OSError):
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _read_bounded(path: Path) -> bytes:
+    try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for a writer
+            raise _refused(path, "it is not a file")
+        with open(path, "rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise _refused(path, _one_line(error)) from error
+    if len(data) > MAX_FILE_BYTES:
+        raise _refused(path, f"it is larger than {MAX_FILE_BYTES} bytes")
+    return data
+
+
+def _deserialise(data: bytes, path: Path) -> tuple[int, Stored]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    _check_seal(data)
+    file = pq.ParquetFile(pa.BufferReader(data))
+    _check_bounds(file.metadata, path)
+    text = (file.schema_arrow.metadata or {}).get(_HEADER)
+    if text is None or len(text) > _MAX_HEADER_BYTES:
+        raise _refused(path, "it is a Parquet file that is no latency table of handset")
+    header = json.loads(text)
+    if not isinstance(header, dict) or header.get("kind") != _KIND:
+        raise _refused(path, "it is a Parquet file that is no latency table of handset")
+    version = header.get("schema_version")
+    if type(version) is not int or version < 1:
+        raise _refused(path, f"it is a table without a valid schema_version ({_one_line(version)})")
+    if version > SCHEMA_VERSION:
+        raise NewerSchema(
+            f"reading the latency table {_shown(path)} was asked, and its schema_version is {version}, newer than"
+            f" {SCHEMA_VERSION}, the newest known here",
+            try_="a newer handset",
+        )
+    if not isinstance(header.get("context"), dict):
+        raise _refused(path, "it is a table without a context")
+    return version, Stored(header["context"], file.read())
+
+
+def _check_bounds(metadata: Any, path: Path) -> None:
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    chunks = [group.column(index) for group in groups for index in range(group.num_columns)]
+    bounds = (
+        ("entries", metadata.num_rows, MAX_ENTRIES),
+        ("values in one column", max((chunk.num_values for chunk in chunks), default=0), MAX_SAMPLES),
+        ("bytes of content", sum(chunk.total_uncompressed_size for chunk in chunks), MAX_CONTENT_BYTES),
+    )
+    for what, found, bound in bounds:
+        if not 0 <= found <= bound:
+            raise _refused(path, f"it declares {found} {what}, and the bound is {bound}")
+
+
+def _to_table(stored: Stored) -> LatencyTable:
+    """Check everything that a file of the current version can hold wrongly."""
+    expected = _schema()
+    found = {column.name: str(column.type) for column in stored.columns.schema}
+    wanted = {column.name: str(column.type) for column in expected}
+    wrong = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
+    if wrong or len(stored.columns.schema) != len(expected):
+        raise InvalidTable(f"it has other columns than a table: {', '.join(wrong)[:200] or 'one is there twice'}")
+    empty = [name for name in wanted if stored.columns.column(name).null_count]
+    if empty:
+        raise InvalidTable(f"it has empty cells in {', '.join(empty)}")
+    names = {each.name for each in dataclasses.fields(Context)}
+    if names != stored.context.keys():
+        raise InvalidTable(f"its context has other fields: {', '.join(sorted(names ^ stored.context.keys()))[:200]}")
+    context = Context(**stored.context)
+    entries = []
+    for row in stored.columns.to_pylist():
+        if row.pop("simulated") is not context.simulated:
+            raise InvalidTable("its context and its column `simulated` disagree")
+        entries.append(_to_entry(row))
+    return LatencyTable(context, tuple(entries))
+
+
+def _to_entry(row: dict[str, Any]) -> Entry:
+    return Entry(
+        key=OpKey.parse(row["key"]),
+        latency_ns_median=row["latency_ns_median"],
+        interval_ns=(row["interval_low_ns"], row["interval_high_ns"]),
+        samples_ns=tuple(row["samples_ns"]),
+        networks=tuple(row["networks"]),
+        runtime_kernel=row["runtime_kernel"],
+    )
+
+
+def _refused(path: Path, found: str) -> TableFileError:
+    return TableFileError(f"reading the latency table {_shown(path)} was asked: {found}", try_="measure it again")
+
+
+def _shown(path: Path) -> str:
+    return str(path) if str(path).isprintable() else repr(str(path))  # a line break in a name must not break the line
+
+
+def _one_line(value: object) -> str:
+    text = value.strerror if isinstance(value, OSError) and value.strerror else str(value)
+    return " ".join(text.split())[:200] or type(value).__name__
