@@ -1,0 +1,121 @@
+"""RuntimeBundle: the on-device runner and the runtime libraries for one ABI, each file known by its SHA-256.
+
+The libraries come from the PyPI wheels that are installed beside handset; the runner is built from `native/` by
+`ziglang`, so that no compiler of the machine's is needed and the same source gives the same bytes everywhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from devices.errors import BundleError
+
+RUNTIMES: dict[str, tuple[str, str]] = {
+    "onnxruntime": ("onnxruntime", "onnxruntime/capi/libonnxruntime.so."),
+    "litert": ("ai-edge-litert", "ai_edge_litert/libLiteRt.so"),
+}
+"""Runtime -> (distribution on PyPI, how the path of its library inside the wheel begins)."""
+
+GLIBC = "2.28"
+"""The oldest C library the runner asks for; that of the wheels' manylinux_2_28."""
+
+C_FLAGS = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-deprecated-non-prototype", "-fno-sanitize=all", "-s")
+
+
+@dataclass(frozen=True)
+class BundledFile:
+    path: Path
+    sha256: str
+    origin: str
+
+
+@dataclass(frozen=True)
+class RuntimeBundle:
+    abi: str
+    runner: BundledFile
+    libraries: Mapping[str, BundledFile]
+    versions: Mapping[str, str]
+
+
+def host_bundle(abi: str, runtimes: list[str], cache: Path) -> RuntimeBundle:
+    """The bundle for this machine: libraries where the wheels lie, the runner built into `cache` where it is not yet.
+
+    Raises: BundleError: a runtime is not installed, or the runner cannot be built.
+    """
+    libraries = {runtime: find_library(runtime) for runtime in runtimes}
+    versions = {runtime: importlib.metadata.version(RUNTIMES[runtime][0]) for runtime in runtimes}
+    return RuntimeBundle(abi, build_runner(abi, cache), libraries, versions)
+
+
+def find_library(runtime: str) -> BundledFile:
+    distribution, prefix = RUNTIMES[runtime]
+    try:
+        files = importlib.metadata.files(distribution) or []
+        version = importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        raise BundleError(f"the runtime {runtime} needs the package {distribution}", try_="make install") from None
+    found = [file for file in files if str(file).startswith(prefix)]
+    if len(found) != 1:
+        what = f"{distribution} {version} holds {len(found)} libraries {prefix}*, not one"
+        raise BundleError(what, try_="make install")
+    path = Path(str(found[0].locate()))
+    try:
+        digest = _sha256(path)
+    except OSError as error:
+        what = f"cannot read {path} of {distribution} {version}: {error.strerror}"
+        raise BundleError(what, try_="make install") from error
+    return BundledFile(path, digest, f"pypi:{distribution}=={version}:{found[0]}")
+
+
+def build_runner(abi: str, cache: Path) -> BundledFile:
+    """The runner for an ABI, built once for each state of its source and its compiler.
+
+    Raises: BundleError: ziglang is missing, its compiler fails, or the cache cannot be written.
+    """
+    sources = sorted((Path(__file__).parent / "native").glob("*.[ch]"))
+    try:
+        compiler = importlib.metadata.version("ziglang")
+    except importlib.metadata.PackageNotFoundError:
+        raise BundleError("the runner is built by ziglang, which is not here", try_="make install") from None
+    target = f"{abi}-linux-gnu.{GLIBC}"
+    recipe = hashlib.sha256("\0".join([compiler, target, *C_FLAGS]).encode())
+    for source in sources:
+        recipe.update(source.name.encode() + b"\0" + source.read_bytes())
+    runner = cache / "runner" / f"handset-runner-{abi}-{recipe.hexdigest()[:16]}"
+    if not runner.exists():
+        _compile([str(source) for source in sources if source.suffix == ".c"], target, runner, cache)
+    return BundledFile(runner, _sha256(runner), f"devices/native, ziglang {compiler}, {target}")
+
+
+def _compile(sources: list[str], target: str, runner: Path, cache: Path) -> None:
+    part = ""
+    try:
+        runner.parent.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(prefix=runner.name, dir=runner.parent)
+        os.close(handle)
+        command = [sys.executable, "-m", "ziglang", "cc", "-target", target, *C_FLAGS, "-o", part, *sources, "-ldl"]
+        zig_cache = {"ZIG_LOCAL_CACHE_DIR": str(cache / "zig"), "ZIG_GLOBAL_CACHE_DIR": str(cache / "zig")}
+        result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **zig_cache}, check=False)
+        if result.returncode:
+            raise BundleError(f"the runner does not compile: {result.stderr.strip()[:2000]}")
+        os.chmod(part, 0o755)
+        os.replace(part, runner)
+    except OSError as error:
+        raise BundleError(f"cannot build the runner in {runner.parent}: {error.strerror}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(part)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,91 @@
+#define _GNU_SOURCE
+#include "runner.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static void line_reserve(struct line *line, size_t more) {
+  if (line->length + more + 1 <= line->capacity) return;
+  size_t capacity = (line->length + more + 1) * 2;
+  char *text = realloc(line->text, capacity);
+  if (!text) _exit(71);            /* nothing can be said without memory; the supervisor names the status */
+  line->text = text;
+  line->capacity = capacity;
+}
+
+void line_add(struct line *line, const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  int size = vsnprintf(NULL, 0, format, arguments);
+  va_end(arguments);
+  if (size < 0) return;
+  line_reserve(line, (size_t)size);
+  va_start(arguments, format);
+  vsnprintf(line->text + line->length, (size_t)size + 1, format, arguments);
+  va_end(arguments);
+  line->length += (size_t)size;
+}
+
+/* Bytes above 0x7f are written as \u00XX, so that whatever a model file calls its kernels, a line stays valid JSON. */
+void line_string(struct line *line, const char *text) {
+  line_add(line, "\"");
+  for (const unsigned char *c = (const unsigned char *)text; *c; c++) {
+    if (*c == '"' || *c == '\\') line_add(line, "\\%c", *c);
+    else if (*c < 0x20 || *c > 0x7e) line_add(line, "\\u%04x", *c);
+    else line_add(line, "%c", *c);
+  }
+  line_add(line, "\"");
+}
+
+void line_numbers(struct line *line, const char *key, const int64_t *values, size_t count) {
+  line_add(line, "\"%s\":[", key);
+  for (size_t i = 0; i < count; i++) line_add(line, i ? ",%lld" : "%lld", (long long)values[i]);
+  line_add(line, "]");
+}
+
+int write_all(int fd, const void *data, size_t size) {
+  const char *bytes = data;
+  while (size) {
+    ssize_t written = write(fd, bytes, size);
+    if (written < 0 && errno == EINTR) continue;
+    if (written <= 0) return -1;
+    bytes += written;
+    size -= (size_t)written;
+  }
+  return 0;
+}
+
+int64_t now_ns(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC_RAW, &t);
+  return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static int read_text(const char *path, char *text, size_t size) {
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return -1;
+  ssize_t length = read(fd, text, size - 1);
+  close(fd);
+  if (length < 0) return -1;
+  text[length] = 0;
+  return 0;
+}
+
+int64_t clock_khz(int core) {
+  char path[96], text[64];
+  snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/cpufreq/scaling_cur_freq", core);
+  return read_text(path, text, sizeof text) ? -1 : strtoll(text, NULL, 10);
+}
+
+int64_t peak_memory_bytes(void) {
+  char text[4096];
+  if (read_text("/proc/self/status", text, sizeof text)) return -1;
+  const char *line = strstr(text, "VmHWM:");
+  return line ? strtoll(line + 6, NULL, 10) * 1024 : -1;
+}
