@@ -1,0 +1,1 @@
+"""Everything that knows torch: models, compression, export, profiling, search, reports."""

@@ -1,0 +1,297 @@
+"""The command line: one subcommand a stage, each a few lines over one public function.
+
+Exit status: 0 good, 1 a check failed, 2 usage, 3 no such device or lost it, 4 measured but unstable, 130 stopped by
+Ctrl-C. Nothing heavy is imported before a subcommand runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.version import VERSION
+
+UNSTABLE = 4
+STOPPED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; gives its exit status and never raises for what a user or a device did wrong."""
+    parser = make_parser()
+    arguments = parser.parse_args(argv)
+    command: Callable[[argparse.Namespace], int] = arguments.command
+    try:
+        status = command(arguments)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        print("handset: stopped", file=sys.stderr)
+        return STOPPED
+    except BrokenPipeError:
+        # whoever read our output has gone; nothing more can be said to them
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        exit_status = getattr(error, "exit_status", None)
+        if not isinstance(exit_status, int):
+            raise
+        print(f"handset: {_one_line(str(error))}", file=sys.stderr)
+        return exit_status
+
+
+def _one_line(text: str) -> str:
+    """Text from phones and model files may hold anything; a terminal gets one printable line of it."""
+    flat = " ".join(text.split())
+    return "".join(c if c.isprintable() else "?" for c in flat)[:1000]
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="handset", description="From a PyTorch network to per-kernel latencies on a phone, and back."
+    )
+    parser.add_argument("--version", action="version", version=f"handset {VERSION}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_bench(commands.add_parser("bench", help="export, deploy, profile, table, report"))
+    _add_models(commands.add_parser("models", help="the networks that are known by name"))
+    _add_devices(commands.add_parser("devices", help="what can be measured on"))
+    _add_report(commands.add_parser("report", help="the HTML page again from a run's JSON"))
+    return parser
+
+
+def _add_bench(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Exports networks, times them on a device in each runtime, end to end and kernel by kernel, and writes a run "
+        "folder with JSON, a latency table and an HTML page. Without a MODEL: a default set, done in two minutes."
+    )
+    parser.add_argument(
+        "models", nargs="*", metavar="MODEL",
+        help="a name from `handset models`, a path to a .onnx, .tflite or .pt2 file, or file.py:function",
+    )  # fmt: skip
+    parser.add_argument("--device", default=None, help="host (the default)")
+    parser.add_argument("--runtime", default=None, help="onnxruntime, litert or both (the default), comma between")
+    parser.add_argument("--threads", type=_count, default=None, help="threads of the runtime (1)")
+    parser.add_argument(
+        "--cpu-mask", type=_mask, default=None, help="cores to run on, such as 0x2; the device decides otherwise"
+    )
+    parser.add_argument(
+        "--interval",
+        type=_percent,
+        default=None,
+        metavar="PERCENT",
+        help="half-width of the median's interval to reach (1)",
+    )
+    parser.add_argument(
+        "--budget", type=_seconds, default=None, metavar="SECONDS", help="of timed inference at most for one case (6)"
+    )
+    parser.add_argument("--launches", type=_count, default=None, help="starts of the runner at least (3)")
+    parser.add_argument(
+        "--limit", type=_seconds, default=None, metavar="SECONDS", help="an inference that takes longer has hung (60)"
+    )
+    parser.add_argument(
+        "--wait", type=_seconds, default=600.0, metavar="SECONDS", help="for another bench on the device to end (600)"
+    )
+    parser.add_argument(
+        "--reports", type=Path, default=Path("reports"), metavar="DIR", help="where run folders go (reports)"
+    )
+    parser.add_argument("--resume", type=Path, default=None, metavar="RUN", help="go on with a run that was stopped")
+    parser.add_argument(
+        "--json", type=Path, default=None, metavar="PATH", help="the result document as a file of its own"
+    )
+    parser.set_defaults(command=_bench)
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    from pipeline.bench import bench
+    from pipeline.console import Console
+    from pipeline.report import terminal
+    from pipeline.runfolder import write_json
+
+    _check_json(arguments.json)
+    request = _request(arguments)
+    console = Console()
+    try:
+        document = bench(request, console)
+    except KeyboardInterrupt:
+        if console.run_folder is not None:
+            again = shlex.join(["handset", "bench", "--resume", str(console.run_folder)])
+            console.say(f"stopped; what was measured is in {console.run_folder}; go on with: {again}")
+            return STOPPED
+        raise
+    if arguments.json is not None:
+        write_json(arguments.json, document)
+    assert console.run_folder is not None
+    terminal(document, page=console.run_folder / "index.html")
+    stable = all(profile["failed"] is None and profile["verdict"]["stable"] for profile in document["profiles"])
+    if any(profile["failed"] for profile in document["profiles"]):
+        return 1
+    return 0 if stable else UNSTABLE
+
+
+def _request(arguments: argparse.Namespace) -> Any:
+    from pipeline.bench import Request
+    from pipeline.errors import UsageError
+    from pipeline.profiling import Settings
+    from pipeline.runfolder import reopen
+
+    asked = {
+        "threads": arguments.threads,
+        "cpu_mask": arguments.cpu_mask,
+        "interval": arguments.interval,
+        "budget_s": arguments.budget,
+        "launches": arguments.launches,
+        "limit_s": arguments.limit,
+    }
+    given = {key: value for key, value in asked.items() if value is not None}
+    if arguments.resume is None:
+        runtimes = arguments.runtime or "onnxruntime,litert"
+        return Request(
+            models=tuple(arguments.models),
+            device=arguments.device or "host",
+            runtimes=tuple(dict.fromkeys(runtime.strip() for runtime in runtimes.split(",") if runtime.strip())),
+            settings=Settings(**given),
+            reports=arguments.reports,
+            wait_s=arguments.wait,
+        )
+    if arguments.models or arguments.device or arguments.runtime:
+        raise UsageError(
+            "--resume goes on with what that run was asked", try_="--resume RUN without models, device, runtime"
+        )
+    plan = reopen(arguments.resume).plan
+    try:
+        return Request(
+            models=tuple(plan["models"]),
+            device=plan["device"],
+            runtimes=tuple(plan["runtimes"]),
+            settings=Settings(**{**plan["settings"], **given}),
+            reports=arguments.resume.parent,
+            wait_s=arguments.wait,
+            resume=arguments.resume,
+        )
+    except (KeyError, TypeError) as error:
+        raise UsageError(f"the plan of {arguments.resume} is damaged: {error}", try_="a new run") from error
+
+
+def _check_json(path: Path | None) -> None:
+    """Fails before minutes of measuring, not after, where the JSON could not be written."""
+    from pipeline.errors import StorageError
+
+    if (
+        (path is not None
+        and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)))
+        or (path is not None
+        and path.is_dir())
+    ):
+        raise StorageError(f"cannot write {path}", try_="--json with a path in a folder that is there and writable")
+
+
+def _add_models(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", type=Path, default=None, metavar="PATH")
+    parser.set_defaults(command=_models)
+
+
+def _models(arguments: argparse.Namespace) -> int:
+    from pipeline.models import MODELS
+    from pipeline.runfolder import write_json
+
+    rows: list[dict[str, Any]] = [
+        {"name": name, "input_shape": list(spec.input_shape), "params": spec.params, "macs": spec.macs, "top1": spec.top1, "reference": spec.reference}
+        for name, spec in MODELS.items()
+    ]  # fmt: skip
+    if arguments.json is not None:
+        write_json(arguments.json, {"schema_version": 1, "kind": "models", "models": rows})
+    print(f"{'name':<16} {'input':<14} {'params':>11} {'MACs':>13} {'top-1':>6}  reference")
+    for row in rows:
+        shape = "x".join(map(str, row["input_shape"]))
+        top1 = "" if row["top1"] is None else f"{row['top1']:.2f}"
+        print(f"{row['name']:<16} {shape:<14} {row['params']:>11,} {row['macs']:>13,} {top1:>6}  {row['reference']}")
+    return 0
+
+
+def _add_devices(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", type=Path, default=None, metavar="PATH")
+    parser.set_defaults(command=_devices)
+
+
+def _devices(arguments: argparse.Namespace) -> int:
+    import dataclasses
+
+    from devices import list_devices
+    from pipeline.runfolder import write_json
+
+    found = list_devices()
+    if arguments.json is not None:
+        devices = [dataclasses.asdict(device) for device in found]
+        write_json(arguments.json, {"schema_version": 1, "kind": "devices", "devices": devices})
+    for device in found:
+        memory = "" if device.memory_bytes is None else f", {device.memory_bytes / 2**30:.0f} GiB"
+        print(
+            f"{device.name:<12} {_one_line(f'{device.model}, {device.cores} cores{memory}, {device.abi}, {device.os}')}"
+        )
+    return 0
+
+
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder, or its result.json")
+    parser.set_defaults(command=_report)
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    import json
+
+    from pipeline.errors import UsageError
+    from pipeline.report import render
+    from pipeline.runfolder import PAGE, RESULT
+
+    path = arguments.run / RESULT if arguments.run.is_dir() else arguments.run
+    try:
+        document = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(
+            f"{path} is no result of a run: {error}", try_="a folder in reports/ that has a result.json"
+        ) from error
+    page = path.parent / PAGE
+    render(document, page)
+    print(page)
+    return 0
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= 1024:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 1 to 1024")
+    return value
+
+
+def _mask(text: str) -> int:
+    try:
+        value = int(text, 0)
+    except ValueError:
+        value = 0
+    if not 0 < value < 2**64:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a mask of cores such as 0x2")
+    return value
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return value
+
+
+def _percent(text: str) -> float:
+    try:
+        value = float(text.removesuffix("%")) / 100
+    except ValueError:
+        value = 0.0
+    if not 0.0001 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a percentage from 0.01 to 100")
+    return value

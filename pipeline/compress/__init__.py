@@ -1,0 +1,20 @@
+"""How a network changes, given settings. Nothing here ever asks a device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.compress.base import Compressed, Compressor, LayerDecision
+from pipeline.compress.tucker import Tucker2
+from pipeline.errors import UsageError
+
+COMPRESSORS: dict[str, type[Compressor]] = {"tucker2": Tucker2}
+
+__all__ = ["COMPRESSORS", "Compressed", "Compressor", "LayerDecision", "build"]
+
+
+def build(name: str, **settings: Any) -> Compressor:
+    """A compressor by name. Raises: UsageError: there is none of that name."""
+    if name not in COMPRESSORS:
+        raise UsageError(f"there is no compression method {name!r}", try_=", ".join(sorted(COMPRESSORS)))
+    return COMPRESSORS[name](**settings)

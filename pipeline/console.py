@@ -1,0 +1,72 @@
+"""What a person sees while stages run: on stderr, a live line where it is a terminal, nothing but notices elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+Advance = Callable[[float, str], None]
+
+
+class Console:
+    """Args: quiet: no progress even on a terminal."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.live = sys.stderr.isatty() and not quiet
+        self.run_folder: Path | None = None
+        self.seconds: dict[str, float] = {}
+
+    def say(self, text: str) -> None:
+        """One line that matters, such as that the device is held by somebody else."""
+        print(f"handset: {text}", file=sys.stderr, flush=True)
+
+    @contextlib.contextmanager
+    def stage(self, text: str) -> Iterator[None]:
+        """A spinner with the text while the block runs; a line with its seconds afterwards where that were over one.
+
+        The seconds are kept in `seconds`, also where nothing is shown.
+        """
+        begun = time.monotonic()
+        try:
+            with self._spinner(text, begun):
+                yield
+        finally:
+            self.seconds[text] = self.seconds.get(text, 0.0) + time.monotonic() - begun
+
+    @contextlib.contextmanager
+    def _spinner(self, text: str, begun: float) -> Iterator[None]:
+        if not self.live:
+            yield
+            return
+        from rich.console import Console as RichConsole
+
+        console = RichConsole(stderr=True)
+        with console.status(text):
+            yield
+        seconds = time.monotonic() - begun
+        if seconds > 1:
+            console.print(f"  {text} [dim]{seconds:.1f} s[/dim]", highlight=False)
+
+    @contextlib.contextmanager
+    def progress(self, text: str, total_s: float) -> Iterator[Advance]:
+        """A bar over seconds of timed inference. `advance(seconds, case)`; the bar grows where more are needed."""
+        if not self.live:
+            yield lambda seconds, case: None
+            return
+        from rich.console import Console as RichConsole
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        columns = [TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()]
+        with Progress(*columns, console=RichConsole(stderr=True)) as bar:
+            task = bar.add_task(text, total=max(total_s, 0.1))
+
+            def advance(seconds: float, case: str) -> None:
+                state = bar.tasks[0]
+                if state.total is not None and state.completed + seconds > state.total:
+                    bar.update(task, total=state.completed + seconds)
+                bar.update(task, advance=seconds, description=f"{text} {case[:40]}")
+
+            yield advance

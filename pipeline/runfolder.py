@@ -1,0 +1,117 @@
+"""One run's folder under `reports/`: its plan, its model files, its launches and its result. It never holds half a file."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifact import Exported, Parity, sha256_file
+from pipeline.errors import StorageError, UsageError
+
+SCHEMA_VERSION = 1
+PLAN = "plan.json"
+RESULT = "result.json"
+PAGE = "index.html"
+
+
+def write_json(path: Path, document: Mapping[str, Any]) -> None:
+    """Writes whole or not at all.
+
+    Raises: StorageError: the disk is full, or the folder cannot be written.
+    """
+    write_text(path, json.dumps(document, indent=1, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    part = ""
+    try:
+        handle, part = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(part, 0o644)
+        os.replace(part, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(part)
+        raise StorageError(
+            f"cannot write {path}: {error.strerror or error}", try_="free some space, or another folder"
+        ) from error
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFolder:
+    """`plan` is what was asked: models, runtimes, device, settings; a resumed run reads it again."""
+
+    path: Path
+    plan: Mapping[str, Any]
+
+    @property
+    def artifacts(self) -> Path:
+        return self.path / "artifacts"
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def remember(self, exported: Exported) -> None:
+        """Notes an exported file, so that a resumed run need not export it again."""
+        document = dataclasses.asdict(exported) | {"path": os.path.relpath(exported.path, self.path)}
+        write_json(self.artifacts / f"{exported.network}.{exported.format}.json", document)
+
+    def recall(self, network: str, format: str) -> Exported | None:
+        """The file that an earlier start of this run exported, where it is still what it was."""
+        try:
+            document = json.loads((self.artifacts / f"{network}.{format}.json").read_text("utf-8"))
+            parity = document.pop("parity")
+            path = self.path / document.pop("path")
+            document |= {key: tuple(document[key]) for key in ("input_shape", "output_shape")}
+            exported = Exported(path=path, parity=Parity(**parity) if parity else None, **document)
+            return exported if sha256_file(path) == exported.sha256 else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+
+def create(reports: Path, device: str, plan: Mapping[str, Any]) -> RunFolder:
+    """A new folder `<date>-<time>-<device>-bench` with its plan.
+
+    Raises: StorageError: it cannot be made.
+    """
+    created = datetime.now(UTC)
+    stem = f"{created:%Y-%m-%d-%H%M%S}-{re.sub(r'[^A-Za-z0-9._-]', '_', device)}-bench"
+    try:
+        reports.mkdir(parents=True, exist_ok=True)
+        for number in range(1, 100):
+            path = reports / (stem if number == 1 else f"{stem}-{number}")
+            with contextlib.suppress(FileExistsError):
+                path.mkdir()
+                break
+        (path / "artifacts").mkdir()
+    except OSError as error:
+        raise StorageError(f"cannot make a run folder in {reports}: {error.strerror}", try_="--reports DIR") from error
+    plan = {"schema_version": SCHEMA_VERSION, "created": f"{created:%Y-%m-%dT%H:%M:%SZ}", **plan}
+    write_json(path / PLAN, plan)
+    return RunFolder(path, plan)
+
+
+def reopen(path: Path) -> RunFolder:
+    """The folder of a run that was begun. Raises: UsageError: there is none, or its plan cannot be read."""
+    try:
+        plan = json.loads((path / PLAN).read_text("utf-8"))
+        version = plan["schema_version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"{path} is no run that could be resumed: no readable {PLAN}", try_="a folder in reports/"
+        ) from error
+    if version != SCHEMA_VERSION:
+        raise UsageError(f"{path} has a plan of version {version}, this is version {SCHEMA_VERSION}")
+    return RunFolder(path, plan)
