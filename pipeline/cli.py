@@ -180,11 +180,8 @@ def _check_json(path: Path | None) -> None:
     """Fails before minutes of measuring, not after, where the JSON could not be written."""
     from pipeline.errors import StorageError
 
-    if (
-        (path is not None
-        and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)))
-        or (path is not None
-        and path.is_dir())
+    if (path is not None and not (path.parent.is_dir() and os.access(path.parent, os.W_OK))) or (
+        path is not None and path.is_dir()
     ):
         raise StorageError(f"cannot write {path}", try_="--json with a path in a folder that is there and writable")
 
@@ -198,10 +195,11 @@ def _models(arguments: argparse.Namespace) -> int:
     from pipeline.models import MODELS
     from pipeline.runfolder import write_json
 
+    fields = ("params", "macs", "top1", "reference")
     rows: list[dict[str, Any]] = [
-        {"name": name, "input_shape": list(spec.input_shape), "params": spec.params, "macs": spec.macs, "top1": spec.top1, "reference": spec.reference}
+        {"name": name, "input_shape": list(spec.input_shape)} | {field: getattr(spec, field) for field in fields}
         for name, spec in MODELS.items()
-    ]  # fmt: skip
+    ]
     if arguments.json is not None:
         write_json(arguments.json, {"schema_version": 1, "kind": "models", "models": rows})
     print(f"{'name':<16} {'input':<14} {'params':>11} {'MACs':>13} {'top-1':>6}  reference")

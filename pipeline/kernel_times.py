@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ def to_launch(case: CaseResult) -> stats.Launch:
         canaries = [*one.canary_ns, one.last_canary_ns]
         samples += one.sample_ns
         preempted += one.preempted
-        canary += [(before + after) / 2 for before, after in zip(canaries, canaries[1:], strict=False)]
+        canary += [(before + after) / 2 for before, after in itertools.pairwise(canaries)]
         block += [number] * len(one.sample_ns)
         kept += [i > 0 or len(one.sample_ns) == 1 for i in range(len(one.sample_ns))]
     steady = max(0, stats.steady_start([*warm, *samples]) - len(warm))

@@ -8,6 +8,7 @@ from devices.transport import DeviceDescription
 from latency_luts import Context, Entry, LatencyTable, OpKey
 from latency_luts.stats import median
 from pipeline.deploy import Deployed
+from pipeline.profiling import Settings
 from pipeline.result import NamedKernel
 from pipeline.version import VERSION
 
@@ -15,8 +16,7 @@ from pipeline.version import VERSION
 def build_lut(
     device: DeviceDescription,
     case: Deployed,
-    threads: int,
-    cpu_mask: str,
+    settings: Settings,
     clocks: str,
     created: str,
     kernels: Mapping[str, Sequence[NamedKernel]],
@@ -44,8 +44,8 @@ def build_lut(
         runtime_version=case.runtime_version,
         runtime_sha256=case.library_sha256,
         delegate=case.delegate,
-        threads=threads,
-        cpu_mask=cpu_mask,
+        threads=settings.threads,
+        cpu_mask=hex(settings.cpu_mask),
         clocks=clocks,
         handset_version=VERSION,
         created=created,

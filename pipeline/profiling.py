@@ -11,11 +11,13 @@ Every launch is a file of raw samples in the run folder before the next begins: 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from devices.bundle import RuntimeBundle
 from devices.errors import DeviceError, DeviceLost, TransferError
@@ -36,6 +38,13 @@ PROFILED = "+kernels"
 
 PROFILED_SAMPLES = 150
 """Profiled inferences of a case in one launch at most: enough for its kernels, and onnxruntime writes 600 bytes for each."""
+
+MAX_LOG_BYTES = 64 << 10
+
+LAST_WORDS = re.compile(
+    r"error|unresolved|unsupported|not (?:found|registered|supported|implemented)|fail", re.IGNORECASE
+)
+"""Lines of a runtime's log that may tell why a case failed."""
 
 STOP_RULE_RESAMPLES = 200
 """Bootstrap resamples for deciding whether to go on; the result takes a thousand."""
@@ -203,7 +212,7 @@ def _collect(device: Transport, remote: str, path: Path, logs: Mapping[str, str]
                 if case.profile:
                     _add_profile(device, case, file, path)
                 if case.failed and case.id in logs:
-                    _add_log(device, logs[case.id], path.parent / f"{case.id}.log")
+                    _add_last_words(device, case, logs[case.id], file, path.with_suffix(".log"))
             file.flush()
             os.fsync(file.fileno())
             part.replace(path)
@@ -211,23 +220,34 @@ def _collect(device: Transport, remote: str, path: Path, logs: Mapping[str, str]
         part.unlink(missing_ok=True)
 
 
-def _add_profile(device: Transport, case: CaseResult, file: object, path: Path) -> None:
+def _add_profile(device: Transport, case: CaseResult, file: BinaryIO, path: Path) -> None:
     local = path.with_suffix(".ort.json")
     graph = path.parent / f"{case.id.removesuffix(PROFILED)}.optimized.onnx"
     try:
         device.pull(case.profile, local)
         warmup = sum(len(block.sample_ns) for block in case.blocks if block.warmup)
         for line in profile_lines(local, case.id, warmup):
-            file.write(line)  # type: ignore[attr-defined]
+            file.write(line)
         if not graph.exists():
             device.pull(re.sub(r"_[0-9_-]+\.json$", "", case.profile) + ".onnx", graph)
     finally:
         local.unlink(missing_ok=True)
 
 
-def _add_log(device: Transport, remote: str, local: Path) -> None:
-    with contextlib.suppress(TransferError):
+def _add_last_words(device: Transport, case: CaseResult, remote: str, file: BinaryIO, local: Path) -> None:
+    """The runtimes say on stderr what their status numbers do not: which op they do not have, for one."""
+    try:
         device.pull(remote, local)
+        with local.open("rb") as log:
+            log.seek(max(0, local.stat().st_size - MAX_LOG_BYTES))
+            lines = [line for line in log.read().decode("utf-8", "replace").splitlines() if LAST_WORDS.search(line)]
+    except (TransferError, OSError):
+        return
+    finally:
+        local.unlink(missing_ok=True)
+    if lines:
+        why = f"{case.failed}; {lines[0].strip()[:400]}"
+        file.write(json.dumps({"type": "failed", "case": case.id, "signal": 0, "why": why}).encode() + b"\n")
 
 
 def _drop_torn_line(path: Path) -> None:
@@ -236,7 +256,7 @@ def _drop_torn_line(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _storage(path: Path):  # type: ignore[no-untyped-def]
+def _storage(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -58,7 +58,6 @@ def profile_document(
     kernels: Sequence[NamedKernel],
     references: Mapping[str, Reference],
     settings: Settings,
-    cpu_mask: str,
     conditions: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """One network in one runtime, as it stands in `profiles` of the result document."""
@@ -83,7 +82,7 @@ def profile_document(
             },
         },
         "threads": settings.threads,
-        "cpu_mask": cpu_mask,
+        "cpu_mask": hex(settings.cpu_mask),
         "failed": failure_of(case, results),
     }
     if document["failed"] is not None:
