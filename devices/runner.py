@@ -175,7 +175,7 @@ def parse_results(lines: Iterable[bytes]) -> RunnerResult:
                 continue
             _take(kind, line, cases.setdefault(str(line["case"]), CaseResult(str(line["case"]))), lists)
         except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as error:
-            what = f"{type(error).__name__} {error}"
+            what = f"{type(error).__name__} {error}"[:300]
             raise DeviceError(f"the runner's results are damaged in line {number}: {what}") from error
     return RunnerResult(cases, complete, torn)
 
