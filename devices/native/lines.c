@@ -32,13 +32,30 @@ void line_add(struct line *line, const char *format, ...) {
   line->length += (size_t)size;
 }
 
-/* Bytes above 0x7f are written as \u00XX, so that whatever a model file calls its kernels, a line stays valid JSON. */
+/* The length of the well-formed UTF-8 sequence at `c`, 0 where there is none. */
+static int utf8_length(const unsigned char *c) {
+  int length = *c < 0xc2 ? 0 : *c < 0xe0 ? 2 : *c < 0xf0 ? 3 : *c < 0xf5 ? 4 : 0;
+  for (int i = 1; i < length; i++)
+    if ((c[i] & 0xc0) != 0x80) return 0;
+  /* overlong forms, surrogates, beyond U+10FFFF */
+  if ((*c == 0xe0 && c[1] < 0xa0) || (*c == 0xed && c[1] > 0x9f)) return 0;
+  if ((*c == 0xf0 && c[1] < 0x90) || (*c == 0xf4 && c[1] > 0x8f)) return 0;
+  return length;
+}
+
+/* Whatever a model file calls its kernels, a line stays valid JSON: bytes that are no UTF-8 become U+FFFD. */
 void line_string(struct line *line, const char *text) {
   line_add(line, "\"");
   for (const unsigned char *c = (const unsigned char *)text; *c; c++) {
     if (*c == '"' || *c == '\\') line_add(line, "\\%c", *c);
-    else if (*c < 0x20 || *c > 0x7e) line_add(line, "\\u%04x", *c);
-    else line_add(line, "%c", *c);
+    else if (*c < 0x20 || *c == 0x7f) line_add(line, "\\u%04x", *c);
+    else if (*c < 0x80) line_add(line, "%c", *c);
+    else {
+      int length = utf8_length(c);
+      if (length) line_add(line, "%.*s", length, (const char *)c);
+      else line_add(line, "\\ufffd");
+      c += length ? length - 1 : 0;
+    }
   }
   line_add(line, "\"");
 }

@@ -89,7 +89,7 @@ int fail(struct session *, const char *format, ...) __attribute__((format(printf
 void worker_main(const struct job *, const struct job_case *, int commands, int results, int64_t epoch_ns);
 
 /* ---- canary.c ---- */
-void canary_init(void);
+int canary_init(void);             /* -1: no memory */
 int64_t canary_run(void);          /* ns */
 const char *canary_kind(void);
 

@@ -104,7 +104,7 @@ static void fill_inputs(struct worker *w) {
 
 static int load(struct worker *w) {
   if (apply_limits(w)) return -1;
-  if (w->job->canary) canary_init();
+  if (w->job->canary && canary_init()) return fail(&w->session, "no memory for the canary");
   int64_t start = now_ns();
   if (w->runtime->load(&w->session)) return -1;
   int64_t load_ns = now_ns() - start;
@@ -263,7 +263,8 @@ static int serve(struct worker *w, char command) {
 void worker_main(const struct job *job, const struct job_case *spec, int commands, int results, int64_t epoch_ns) {
   static struct worker w;
   prctl(PR_SET_PDEATHSIG, SIGKILL);
-  int log = open(spec->log ? spec->log : "/dev/null", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  int log = spec->log ? open(spec->log, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644) : -1;
+  if (log < 0) log = open("/dev/null", O_WRONLY | O_CLOEXEC);   /* stdout is the supervisor's progress */
   if (log >= 0) dup2(log, 1), dup2(log, 2);
   w = (struct worker){.job = job, .spec = spec, .results = results, .epoch_ns = epoch_ns};
   w.session.spec = spec;

@@ -60,7 +60,7 @@ def own_loop(runtime: str, path: Path, mask: int, seconds: float, samples: int =
 def agreement(folder: Path, rounds: int) -> None:
     """The plain median that handset reports against the runtime's own Python loop: same file, core and thread count."""
     paths = export_all(folder)
-    print(f"\nagreement: handset's plain median / the runtime's own Python loop, {rounds} interleaved rounds (bar: within 2 %)")
+    print(f"\nagreement: plain median / the runtime's own Python loop, {rounds} interleaved rounds (bar: within 2 %)")
     for (name, runtime), path in paths.items():
         ratios = []
         for number in range(rounds):
@@ -105,7 +105,9 @@ def help_time(folder: Path, rounds: int) -> None:
         handset("--help")
         times.append(time.perf_counter() - start)
     middle = statistics.median(times)
-    print(f"\nhandset --help: {middle:.3f} s, slowest {max(times):.3f} s (bar: 0.3 s)  {'reached' if middle < 0.3 else 'MISSED'}")
+    print(
+        f"\nhandset --help: {middle:.3f} s, slowest {max(times):.3f} s (bar: 0.3 s)  {'reached' if middle < 0.3 else 'MISSED'}"
+    )
 
 
 def page(folder: Path, rounds: int) -> None:
@@ -113,7 +115,9 @@ def page(folder: Path, rounds: int) -> None:
     start = time.perf_counter()
     document, status = bench(folder)
     seconds = time.perf_counter() - start
-    print(f"\nmake bench to the page: {seconds:.0f} s, status {status} (bar: 120 s)  {'reached' if seconds <= 120 else 'MISSED'}")
+    print(
+        f"\nmake bench to the page: {seconds:.0f} s, status {status} (bar: 120 s)  {'reached' if seconds <= 120 else 'MISSED'}"
+    )
     for stage, took in document["stages_s"].items():
         if took >= 1:
             print(f"  {took:6.1f} s  {stage}")
@@ -126,7 +130,9 @@ def reproducibility(folder: Path, rounds: int) -> None:
     """
     paths = export_all(folder)
     runs = max(rounds, 24) if rounds >= 5 else rounds
-    print(f"\nreproducibility: {runs} separate runs of mobilenet_v2 (bar: standard deviation 1.5 %, or a verdict of unstable)")
+    print(
+        f"\nreproducibility: {runs} separate runs of mobilenet_v2 (bar: standard deviation 1.5 %, or a verdict of unstable)"
+    )
     files = {runtime: paths["mobilenet_v2", runtime] for runtime in RUNTIMES}
     corrected: dict[str, list[float]] = {runtime: [] for runtime in RUNTIMES}
     plain: dict[str, list[float]] = {runtime: [] for runtime in RUNTIMES}
@@ -144,10 +150,16 @@ def reproducibility(folder: Path, rounds: int) -> None:
         good = [ms for ms, fine in zip(corrected[runtime], stable[runtime], strict=True) if fine]
         reached = spread(good)[0] <= 0.015
         print(f"  {runtime}: {sum(stable[runtime])} of {runs} runs called stable")
-        rows = {"own loop, 200 runs": loops[runtime], "plain median": plain[runtime], "noise-corrected": corrected[runtime]}
+        rows = {
+            "own loop, 200 runs": loops[runtime],
+            "plain median": plain[runtime],
+            "noise-corrected": corrected[runtime],
+        }
         for what, values in (rows | {"noise-corrected, stable runs": good}).items():
             deviation, width = spread(values)
-            print(f"    {what:<30} std {deviation:6.2%}  spread {width:6.1%}  median {statistics.median(values or [0]):.3f} ms")
+            print(
+                f"    {what:<30} std {deviation:6.2%}  spread {width:6.1%}  median {statistics.median(values or [0]):.3f} ms"
+            )
         print(f"    {'reached' if reached else 'MISSED'}")
 
 
