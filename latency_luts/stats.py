@@ -159,8 +159,8 @@ def estimate(
         groups: launches, each a sequence of blocks, each an array of samples. Empty blocks are left out.
 
     Launches are drawn with replacement, and in each its blocks; the interval is the central `confidence` of the
-    medians. With L launches the variance between them comes out (L-1)/L too small, so deviations from the median are
-    stretched by sqrt(L/(L-1)). With one launch only blocks are drawn, with one block its samples.
+    medians, its ends stretched away from the median because few launches tell little of how launches differ (see
+    `_stretch`). With one launch only blocks are drawn, with one block its samples.
 
     Raises: ValueError: no samples at all.
     """
@@ -181,11 +181,26 @@ def estimate(
             blocks = launches[launch]
             chosen += [blocks[block] for block in random.integers(len(blocks), size=len(blocks))]
         medians[i] = np.median(np.concatenate(chosen))
-    stretch = np.sqrt(len(launches) / (len(launches) - 1)) if len(launches) > 1 else 1.0
+    stretch = _stretch(len(launches), confidence)
     tail = (1 - confidence) / 2
     low, high = np.quantile(medians, [tail, 1 - tail])
     low, high = centre - max(0.0, centre - low) * stretch, centre + max(0.0, high - centre) * stretch
     return Estimate(centre, max(0.0, float(low)), float(high), confidence, len(everything))  # no time is below 0
+
+
+def _stretch(launches: int, confidence: float) -> float:
+    """By how much a bootstrap over few launches comes out too narrow.
+
+    The variance between L launches comes out (L-1)/L too small, and a few of them say little of it: Student's t with L-1
+    degrees of freedom instead of the normal distribution. Without, three launches that differ held the truth in 75 % of
+    trials instead of 95 %; with it in 89 %, ten in 93 %.
+    """
+    if launches < 2:
+        return 1.0
+    from scipy.special import ndtri, stdtrit
+
+    tail = (1 + confidence) / 2
+    return float(np.sqrt(launches / (launches - 1)) * stdtrit(launches - 1, tail) / ndtri(tail))
 
 
 def _thin(block: Floats) -> Floats:
@@ -223,7 +238,8 @@ class Summary:
 def summarise(
     launches: Sequence[Launch], reference: float, *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0
 ) -> Summary:
-    """Both estimates of a case. Where no sample at all was left undisturbed, the corrected one equals the plain one.
+    """Both estimates of a case. Where no sample at all was left undisturbed, the corrected one equals the plain one,
+    and so do the launches' medians.
 
     Raises: ValueError: no kept samples.
     """
@@ -232,10 +248,11 @@ def summarise(
     def interval(groups: Sequence[Sequence[Floats]]) -> Estimate:
         return estimate(groups, confidence=confidence, resamples=resamples, seed=seed)
 
-    plain = interval([by_block(one, one.samples[one.kept], one.kept) for one in launches])
+    every = [by_block(one, one.samples[one.kept], one.kept) for one in launches]
+    plain = interval(every)
     quiet = [by_block(one, corrected(one, reference, exponent), undisturbed(one, reference)) for one in launches]
-    medians = tuple(median(np.concatenate(blocks)) for blocks in quiet if blocks)
-    better = interval(quiet) if medians else plain
+    better = interval(quiet) if any(quiet) else plain
+    medians = tuple(median(np.concatenate(blocks)) for blocks in (quiet if any(quiet) else every) if blocks)
     samples = np.concatenate([one.samples[one.kept] for one in launches])
     preempted = np.concatenate([one.preempted[one.kept] for one in launches])
     left_out = np.concatenate([~undisturbed(one, reference)[one.kept] for one in launches])
@@ -247,7 +264,7 @@ def summarise(
         exponent=exponent,
         preempted_share=float(np.mean(preempted > 0)),
         disturbed_share=float(np.mean(left_out)),
-        launch_spread=(max(medians) - min(medians)) / median(medians) if medians else 0.0,
+        launch_spread=(max(medians) - min(medians)) / median(medians),
         launch_medians=medians,
     )
 
@@ -273,10 +290,11 @@ def judge(summary: Summary, *, interval: float) -> Verdict:
     # by chance alone the range of a few launches stays within some three half-widths of what was asked
     elif summary.launch_spread > 3 * interval:
         reasons.append(f"launches differ by {summary.launch_spread:.1%}")
-    if not launches or summary.disturbed_share > 0.9:
+    if summary.disturbed_share > 0.9:
         reasons.append(f"{summary.disturbed_share:.0%} of the samples were disturbed")
+    plural = "launch" if launches == 1 else "launches"
     text = (
-        f"±{reached:.1%} (asked ±{interval:.1%}) from {summary.plain.count} samples in {launches} launches; "
+        f"±{reached:.1%} (asked ±{interval:.1%}) from {summary.plain.count} samples in {launches} {plural}; "
         f"{summary.preempted_share:.0%} of the samples were preempted, {summary.disturbed_share:.0%} disturbed in all"
     )
     return Verdict(not reasons, text, tuple(reasons))
@@ -307,6 +325,8 @@ def midmean_intervals(
     if not launches:
         raise ValueError("an estimate from no samples")
     centre = midmean(np.concatenate([block for blocks in launches for block in blocks]))
+    if len(launches) == 1 and len(launches[0]) == 1:
+        launches = [[launches[0][0][i : i + 1] for i in range(len(launches[0][0]))]]
     random = np.random.default_rng(seed)
     launches = [[_thin_rows(block) for block in blocks] for blocks in launches]
     draws = np.empty((resamples, len(centre)))
@@ -316,7 +336,7 @@ def midmean_intervals(
             blocks = launches[launch]
             chosen += [blocks[block] for block in random.integers(len(blocks), size=len(blocks))]
         draws[i] = midmean(np.concatenate(chosen))
-    stretch = np.sqrt(len(launches) / (len(launches) - 1)) if len(launches) > 1 else 1.0
+    stretch = _stretch(len(launches), confidence)
     tail = (1 - confidence) / 2
     low, high = np.quantile(draws, [tail, 1 - tail], axis=0)
     below, above = np.maximum(0, centre - low) * stretch, np.maximum(0, high - centre) * stretch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,8 +11,9 @@ from devices.bundle import RuntimeBundle
 from devices.errors import DeviceError
 from devices.runner import Case, format_job, parse_results, read_lines
 from devices.transport import Transport
-from pipeline.deploy import Deployed
+from pipeline.deploy import Deployed, pull
 from pipeline.errors import CheckFailed
+from pipeline.export.base import storage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,8 +37,9 @@ def device_logits(
     )  # fmt: skip
     local = {name: folder / f".{case.id}.{name}" for name in ("input", "output", "job", "results")}
     try:
-        local["input"].write_bytes(np.ascontiguousarray(array, dtype="<f4").tobytes())
-        local["job"].write_text(format_job([job], f"{scratch}/results", canary=False), "utf-8")
+        with storage(folder):
+            local["input"].write_bytes(np.ascontiguousarray(array, dtype="<f4").tobytes())
+            local["job"].write_text(format_job([job], f"{scratch}/results", canary=False), "utf-8")
         device.push(local["input"], f"{scratch}/input")
         device.push(local["job"], f"{scratch}/job")
         ended = device.run([str(bundle.runner.path), f"{scratch}/job"], timeout_s=900)
@@ -44,16 +47,19 @@ def device_logits(
             raise DeviceError(
                 f"the runner ended with status {ended.status}: {ended.stderr[-500:].decode(errors='replace')}"
             )
-        device.pull(f"{scratch}/results", local["results"])
-        failed = parse_results(read_lines(str(local["results"]))).cases[case.id].failed
-        if failed:
-            raise CheckFailed(f"{case.id} could not be run on the device: {failed}")
-        device.pull(f"{scratch}/output", local["output"])
-        outputs = np.frombuffer(local["output"].read_bytes(), dtype="<f4")
+        pull(device, f"{scratch}/results", local["results"])
+        result = parse_results(read_lines(str(local["results"]))).cases.get(case.id)
+        if result is None:
+            raise DeviceError(f"the runner reported nothing of {case.id}")
+        if result.failed:
+            raise CheckFailed(f"{case.id} could not be run on the device: {result.failed}")
+        pull(device, f"{scratch}/output", local["output"])
+        data = local["output"].read_bytes()
     finally:
-        device.run(["rm", "-rf", scratch], timeout_s=30)
+        with contextlib.suppress(DeviceError):
+            device.run(["rm", "-rf", scratch], timeout_s=30)
         for path in local.values():
             path.unlink(missing_ok=True)
-    if outputs.size == 0 or outputs.size % len(inputs):
-        raise CheckFailed(f"{case.id} gave {outputs.size} numbers for {len(inputs)} inputs")
-    return outputs.reshape(len(inputs), -1)
+    if not data or len(data) % (4 * len(inputs)):
+        raise CheckFailed(f"{case.id} gave {len(data) / 4:g} numbers for {len(inputs)} inputs")
+    return np.frombuffer(data, dtype="<f4").reshape(len(inputs), -1)

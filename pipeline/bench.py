@@ -22,7 +22,7 @@ from pipeline.console import Console
 from pipeline.default_set import DEFAULT_SET, compressed_digits
 from pipeline.deploy import RUNTIME_FORMATS, Deployed, deploy
 from pipeline.document import Measured, Subject, run_document
-from pipeline.errors import CheckFailed, UsageError
+from pipeline.errors import CheckFailed, ModelError, UsageError
 from pipeline.profiling import Settings, load_launches, measure
 from pipeline.runfolder import RunFolder
 from pipeline.version import VERSION
@@ -54,7 +54,12 @@ def bench(request: Request, console: Console) -> dict[str, Any]:
     with open_device(request.device) as device:
         subjects = _subjects(request.models, request.runtimes, console)
         with device_lock(device.name, cache_dir() / "locks", wait_s=request.wait_s, on_wait=console.say):
-            document = _run(request, subjects, device, console)
+            try:
+                document = _run(request, subjects, device, console)
+            except Exception:
+                if request.resume is None and console.run_folder is not None:
+                    runfolder.discard_unmeasured(console.run_folder)
+                raise
     document["stages_s"] = {**console.seconds, "all": time.monotonic() - begun}
     assert console.run_folder is not None
     _finish(console.run_folder, document)
@@ -86,9 +91,18 @@ def _subjects(models: Sequence[str], runtimes: Sequence[str], console: Console) 
 
 
 def _subject(network: Network) -> Subject:
+    from pipeline.export.base import first_line
     from pipeline.graph import count_macs
 
-    return Subject(network, None if network.module is None else count_macs(network.module, network.input_shape))
+    if network.module is None:
+        return Subject(network)
+    try:
+        return Subject(network, count_macs(network.module, network.input_shape))
+    except Exception as error:  # whatever the user's module raises
+        shape = "x".join(map(str, network.input_shape))
+        raise ModelError(
+            f"{network.name} fails on an input of {shape}: {first_line(error)}", try_="another input shape"
+        ) from error
 
 
 def _run(request: Request, subjects: Sequence[Subject], device: Transport, console: Console) -> dict[str, Any]:
@@ -114,6 +128,7 @@ def _run(request: Request, subjects: Sequence[Subject], device: Transport, conso
 
 def _open_folder(request: Request) -> RunFolder:
     if request.resume is not None:
+        runfolder.tidy(request.resume)
         return runfolder.reopen(request.resume)
     plan = {
         "kind": "bench",
@@ -141,6 +156,11 @@ def _export_and_deploy(
                 continue
             exported = folder.recall(network.name, wanted)
             if exported is None:
+                if load_launches(folder.path):
+                    raise UsageError(
+                        f"{network.name}.{wanted} is not the file any more that {folder.path} has launches of",
+                        try_="a new run",
+                    )
                 with console.stage(f"exporting {network.name} to {wanted}"):
                     exported = EXPORTERS[wanted]().export(network, folder.artifacts)
                 folder.remember(exported)
@@ -194,6 +214,16 @@ def _measure(
 def command_of(request: Request) -> str:
     """The command line that asks for the same again."""
     words = ["handset", "bench", *request.models, "--device", request.device, "--runtime", ",".join(request.runtimes)]
+    settings, default = request.settings, Settings()
+    options = (
+        ("--threads", settings.threads, default.threads),
+        ("--cpu-mask", hex(settings.cpu_mask), hex(default.cpu_mask)),
+        ("--interval", f"{100 * settings.interval:g}", f"{100 * default.interval:g}"),
+        ("--budget", f"{settings.budget_s:g}", f"{default.budget_s:g}"),
+        ("--launches", settings.launches, default.launches),
+        ("--limit", f"{settings.limit_s:g}", f"{default.limit_s:g}"),
+    )
+    words += [word for name, value, usual in options if value != usual for word in (name, str(value))]
     return shlex.join(words)
 
 

@@ -7,13 +7,17 @@ Ctrl-C. Nothing heavy is imported before a subcommand runs.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shlex
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from pipeline.console import printable
 from pipeline.version import VERSION
 
 UNSTABLE = 4
@@ -22,11 +26,13 @@ STOPPED = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; gives its exit status and never raises for what a user or a device did wrong."""
+    _open_streams()
     parser = make_parser()
     arguments = parser.parse_args(argv)
     command: Callable[[argparse.Namespace], int] = arguments.command
     try:
-        status = command(arguments)
+        with _stopped_by_signals():
+            status = command(arguments)
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:
@@ -34,8 +40,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return STOPPED
     except BrokenPipeError:
         # whoever read our output has gone; nothing more can be said to them
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()
         return 0
+    except OSError as error:
+        # stdout on a full disk, or a file that no stage speaks for
+        _drop_stdout()
+        what = f" {error.filename}" if error.filename is not None else ""
+        print(f"handset: cannot read or write{_one_line(what)}: {error.strerror or error}", file=sys.stderr)
+        return 1
     except Exception as error:
         exit_status = getattr(error, "exit_status", None)
         if not isinstance(exit_status, int):
@@ -44,16 +56,50 @@ def main(argv: Sequence[str] | None = None) -> int:
         return exit_status
 
 
+def _open_streams() -> None:
+    """A stream that was closed (`>&-`) becomes /dev/null, before some other file is opened under its number."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (for the process's life)
+
+
+def _drop_stdout() -> None:
+    """What is still buffered goes nowhere, so that the interpreter's end does not fail on it again."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """`kill` and a lost terminal stop a command as Ctrl-C does: the device is put in order and launches stay."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in before.items():
+        if handler is signal.SIG_DFL:  # nohup ignores SIGHUP, and that stays so
+            signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A wrong argument is one line too, as every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"handset: {_one_line(message)}; try: {self.prog} --help\n")
+
+
 def _one_line(text: str) -> str:
     """Text from phones and model files may hold anything; a terminal gets one printable line of it."""
-    flat = " ".join(text.split())
-    return "".join(c if c.isprintable() else "?" for c in flat)[:1000]
+    return printable(" ".join(text.split()))[:1000]
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="handset", description="From a PyTorch network to per-kernel latencies on a phone, and back."
-    )
+    parser = _Parser(prog="handset", description="From a PyTorch network to per-kernel latencies on a phone, and back.")
     parser.add_argument("--version", action="version", version=f"handset {VERSION}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_bench(commands.add_parser("bench", help="export, deploy, profile, table, report"))
@@ -148,10 +194,10 @@ def _request(arguments: argparse.Namespace) -> Any:
     }
     given = {key: value for key, value in asked.items() if value is not None}
     if arguments.resume is None:
-        runtimes = arguments.runtime or "onnxruntime,litert"
+        runtimes = "onnxruntime,litert" if arguments.runtime is None else arguments.runtime
         return Request(
             models=tuple(arguments.models),
-            device=arguments.device or "host",
+            device="host" if arguments.device is None else arguments.device,
             runtimes=tuple(dict.fromkeys(runtime.strip() for runtime in runtimes.split(",") if runtime.strip())),
             settings=Settings(**given),
             reports=arguments.reports,
@@ -162,6 +208,10 @@ def _request(arguments: argparse.Namespace) -> Any:
             "--resume goes on with what that run was asked", try_="--resume RUN without models, device, runtime"
         )
     plan = reopen(arguments.resume).plan
+    if arguments.threads is not None or arguments.cpu_mask is not None:
+        raise UsageError(
+            "--threads and --cpu-mask cannot change in the middle of a run", try_="a new run, or --resume without them"
+        )
     try:
         return Request(
             models=tuple(plan["models"]),
@@ -180,14 +230,14 @@ def _check_json(path: Path | None) -> None:
     """Fails before minutes of measuring, not after, where the JSON could not be written."""
     from pipeline.errors import StorageError
 
-    if (path is not None and not (path.parent.is_dir() and os.access(path.parent, os.W_OK))) or (
-        path is not None and path.is_dir()
-    ):
+    if path is None:
+        return
+    if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)) or (path.exists() and not path.is_file()):
         raise StorageError(f"cannot write {path}", try_="--json with a path in a folder that is there and writable")
 
 
 def _add_models(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", type=Path, default=None, metavar="PATH")
+    parser.add_argument("--json", type=Path, default=None, metavar="PATH", help="the list as a file")
     parser.set_defaults(command=_models)
 
 
@@ -211,7 +261,7 @@ def _models(arguments: argparse.Namespace) -> int:
 
 
 def _add_devices(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", type=Path, default=None, metavar="PATH")
+    parser.add_argument("--json", type=Path, default=None, metavar="PATH", help="the list as a file")
     parser.set_defaults(command=_devices)
 
 
@@ -245,8 +295,9 @@ def _report(arguments: argparse.Namespace) -> int:
     from pipeline.report import render
     from pipeline.runfolder import PAGE, RESULT
 
-    path = arguments.run / RESULT if arguments.run.is_dir() else arguments.run
+    path = arguments.run
     try:
+        path = path / RESULT if path.is_dir() else path
         document = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(
@@ -254,14 +305,17 @@ def _report(arguments: argparse.Namespace) -> int:
         ) from error
     page = path.parent / PAGE
     render(document, page)
-    print(page)
+    print(printable(str(page)))
     return 0
 
 
 def _count(text: str) -> int:
-    value = int(text)
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
     if not 1 <= value <= 1024:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 1 to 1024")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 1024")
     return value
 
 

@@ -11,6 +11,12 @@ from pathlib import Path
 Advance = Callable[[float, str], None]
 
 
+def printable(text: str) -> str:
+    """The text without what could steer a terminal (a path may hold anything), in characters that stdout has."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return "".join(c if c.isprintable() else "?" for c in text).encode(encoding, "replace").decode(encoding)
+
+
 class Console:
     """Args: quiet: no progress even on a terminal."""
 
@@ -21,7 +27,7 @@ class Console:
 
     def say(self, text: str) -> None:
         """One line that matters, such as that the device is held by somebody else."""
-        print(f"handset: {text}", file=sys.stderr, flush=True)
+        print(f"handset: {printable(text)}", file=sys.stderr, flush=True)
 
     @contextlib.contextmanager
     def stage(self, text: str) -> Iterator[None]:
@@ -31,7 +37,7 @@ class Console:
         """
         begun = time.monotonic()
         try:
-            with self._spinner(text, begun):
+            with self._spinner(printable(text), begun):
                 yield
         finally:
             self.seconds[text] = self.seconds.get(text, 0.0) + time.monotonic() - begun
@@ -42,13 +48,14 @@ class Console:
             yield
             return
         from rich.console import Console as RichConsole
+        from rich.text import Text
 
         console = RichConsole(stderr=True)
-        with console.status(text):
+        with console.status(Text(text)):  # a model's name is no markup
             yield
         seconds = time.monotonic() - begun
         if seconds > 1:
-            console.print(f"  {text} [dim]{seconds:.1f} s[/dim]", highlight=False)
+            console.print(Text.assemble("  ", text, " ", (f"{seconds:.1f} s", "dim")))
 
     @contextlib.contextmanager
     def progress(self, text: str, total_s: float) -> Iterator[Advance]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from pathlib import Path
 
 from devices.bundle import RuntimeBundle
+from devices.errors import TransferError
 from devices.transport import Transport
 from pipeline.artifact import Exported
+from pipeline.errors import StorageError
 
 RUNTIME_FORMATS = {"onnxruntime": "onnx", "litert": "tflite"}
 """Runtime -> the format it runs."""
@@ -49,3 +52,20 @@ def deploy(artifact: Exported, runtime: str, device: Transport, bundle: RuntimeB
         library_sha256=library.sha256,
         runtime_version=bundle.versions[runtime],
     )
+
+
+def pull(device: Transport, remote: str, local: Path) -> None:
+    """Brings a file home.
+
+    Raises: TransferError: it did not arrive whole. StorageError: because this machine's disk is full or read-only, which
+    a pull, which only reads on the device, can be told from.
+    """
+    try:
+        device.pull(remote, local)
+    except TransferError as error:
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise StorageError(
+                f"cannot write {local}: {cause.strerror}", try_="free some space, or another folder with --reports DIR"
+            ) from error
+        raise

@@ -119,9 +119,12 @@ def _next_command(run: Measured, profile: Mapping[str, Any]) -> str:
     """What to type where a measurement is not stable: twice the budget, twice the launches."""
     if profile["verdict"]["stable"]:
         return ""
-    settings = run.settings
+    settings, words = run.settings, shlex.split(run.command)
+    for option in ("--budget", "--launches"):
+        if option in words:
+            del words[words.index(option) : words.index(option) + 2]
     more = ["--budget", f"{2 * settings.budget_s:g}", "--launches", str(2 * settings.launches)]
-    return shlex.join([*shlex.split(run.command), *more])
+    return shlex.join([*words, *more])
 
 
 def _tables(run: Measured, named: Mapping[str, Sequence[NamedKernel]]) -> dict[str, str]:

@@ -120,7 +120,7 @@ def _times(
 ) -> tuple[NDArray[np.float64], stats.Launch]:
     """(runs, kernels) µs, and the launch cut to the same runs."""
     launch = to_launch(case)
-    runs = [run for run in case.kernel_runs if run.kernels == kernels and run.sample < len(launch.samples)]
+    runs = [run for run in case.kernel_runs if run.kernels == kernels and 0 <= run.sample < len(launch.samples)]
     rows = np.array([run.sample for run in runs], dtype=np.int64)
     times = np.array([[run.us[c] for c in columns] for run in runs], dtype=np.float64).reshape(len(runs), len(columns))
     cut = stats.Launch(

@@ -25,7 +25,7 @@ from devices.ort_profile import profile_lines
 from devices.runner import Case, CaseResult, RunnerResult, format_job, parse_results, read_lines
 from devices.transport import Transport
 from latency_luts import stats
-from pipeline.deploy import Deployed
+from pipeline.deploy import Deployed, pull
 from pipeline.errors import StorageError
 from pipeline.kernel_times import has_samples, to_launch
 
@@ -95,28 +95,37 @@ def measure(
     Raises: DeviceError (lost, runner damaged), StorageError; KeyboardInterrupt after what was measured is in `folder`.
     """
     results = load_launches(folder)
-    while active := [case for case in cases if needs_more(case.id, results, settings)]:
+    silent: set[str] = set()  # neither measured nor failed in a launch of their own: they would be asked for ever
+    while active := [case for case in cases if case.id not in silent and needs_more(case.id, results, settings)]:
         path = folder / f"launch-{len(results):02d}.jsonl"
-        profiled = len(results) < settings.launches
+        profiled = sum(result.complete for result in results) < settings.launches
         run_launch(active, device, bundle, settings, path, on_progress, profiled=profiled)
         results.append(parse_results(read_lines(str(path))))
+        told = results[-1].cases if results[-1].complete else {}
+        silent |= {case.id for case in active if case.id not in told or not has_samples(told[case.id])}
     return results
 
 
 def load_launches(folder: Path) -> list[RunnerResult]:
     """What earlier launches left in a run folder, in their order."""
-    return [parse_results(read_lines(str(path))) for path in sorted(folder.glob("launch-[0-9]*.jsonl"))]
+    paths = sorted(folder.glob("launch-[0-9]*.jsonl"), key=lambda path: (len(path.name), path.name))  # 99 before 100
+    return [parse_results(read_lines(str(path))) for path in paths]
 
 
 def needs_more(case: str, results: Sequence[RunnerResult], settings: Settings) -> bool:
-    """The stop rule. A case that failed in any launch gets no other; one that keeps nothing in a launch stops as well."""
+    """The stop rule. A case that failed in any launch gets no other.
+
+    The samples of a launch that was stopped count, but not as a launch: its kernels may be missing.
+    """
     own = [result.cases[case] for result in results if case in result.cases]
+    whole = [result.cases[case] for result in results if case in result.cases and result.complete]
     if any(one.failed for one in own):
         return False
     launches = [to_launch(one) for one in own if has_samples(one)]
-    if len(launches) < settings.launches:
+    if sum(has_samples(one) for one in whole) < settings.launches:
         return True
-    if sum(float(launch.samples.sum()) for launch in launches) >= settings.budget_s * 1e9:
+    # canaries too, as in the runner: a network of a few µs would else take minutes to spend its seconds
+    if sum(float(launch.samples.sum() + launch.canary.sum()) for launch in launches) >= settings.budget_s * 1e9:
         return False
     summary = stats.summarise(
         launches, stats.canary_reference(launches), confidence=settings.confidence, resamples=STOP_RULE_RESAMPLES
@@ -143,9 +152,9 @@ def run_launch(
     remote = f"{scratch}/results.jsonl"
     job_file = path.with_suffix(".job")
     follow = _Follower(on_progress)
-    with _storage(path):
-        job_file.write_text(format_job(jobs, remote, seed=settings.seed, canary=settings.canary), "utf-8")
     try:
+        with _storage(path):
+            job_file.write_text(format_job(jobs, remote, seed=settings.seed, canary=settings.canary), "utf-8")
         device.push(job_file, f"{scratch}/job")
         limit_s = 60 + len(jobs) * (settings.limit_s + 10 * (settings.launch_s + settings.warmup_s))
         try:
@@ -202,7 +211,7 @@ def _jobs(case: Deployed, settings: Settings, scratch: str) -> list[Case]:
 def _collect(device: Transport, remote: str, path: Path, logs: Mapping[str, str]) -> None:
     """Brings a launch home: results, profiles as lines of the same file, graphs beside it, the reasons of failures."""
     part = path.with_suffix(".part")
-    device.pull(remote, part)
+    pull(device, remote, part)
     try:
         results = parse_results(read_lines(str(part)))
         with _storage(path), part.open("ab") as file:
@@ -224,12 +233,12 @@ def _add_profile(device: Transport, case: CaseResult, file: BinaryIO, path: Path
     local = path.with_suffix(".ort.json")
     graph = path.parent / f"{case.id.removesuffix(PROFILED)}.optimized.onnx"
     try:
-        device.pull(case.profile, local)
+        pull(device, case.profile, local)
         warmup = sum(len(block.sample_ns) for block in case.blocks if block.warmup)
         for line in profile_lines(local, case.id, warmup):
             file.write(line)
         if not graph.exists():
-            device.pull(re.sub(r"_[0-9_-]+\.json$", "", case.profile) + ".onnx", graph)
+            pull(device, re.sub(r"_[0-9_-]+\.json$", "", case.profile) + ".onnx", graph)
     finally:
         local.unlink(missing_ok=True)
 

@@ -37,7 +37,7 @@ def own_canary(case: str, results: Sequence[RunnerResult]) -> float:
 
 
 def failure_of(case: Deployed, results: Sequence[RunnerResult]) -> str | None:
-    """Why a case has no end-to-end samples; None where it has."""
+    """Why a case failed in any of its launches, or has no end-to-end samples; None where all is well."""
     reasons = [result.cases[case.id].failed for result in results if case.id in result.cases]
     why = next((reason for reason in reasons if reason), None)
     if why is None and not launches_of(case.id, results):
@@ -92,6 +92,7 @@ def profile_document(
     reference = references[case.id]
     summary = stats.summarise(launches, reference.ns, confidence=settings.confidence)
     verdict = stats.judge(summary, interval=settings.interval)
+    loads = [one.load_ns / 1e6 for one in measured if one.load_ns is not None]
     document |= {
         "latency_ms": {
             **_estimate(summary.plain),
@@ -101,7 +102,7 @@ def profile_document(
         **_samples(measured, launches),
         **_kernels(case, results, kernels, summary, references, settings),
         "peak_memory_bytes": max((one.peak_memory_bytes or 0 for one in measured), default=0) or None,
-        "model_load_ms": stats.median([one.load_ns / 1e6 for one in measured if one.load_ns is not None]),
+        "model_load_ms": stats.median(loads) if loads else None,
         "conditions": [*conditions, *_block_conditions(measured)],
         "launch_medians_ms": [median / 1e6 for median in summary.launch_medians],
         "canary": {

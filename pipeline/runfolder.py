@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -32,6 +33,9 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     part = ""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        # a rename would put a plain file in the place of /dev/null
+        raise StorageError(f"cannot write {path}: it is no plain file", try_="the path of a file")
     try:
         handle, part = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -41,11 +45,12 @@ def write_text(path: Path, text: str) -> None:
         os.chmod(part, 0o644)
         os.replace(part, path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            os.unlink(part)
         raise StorageError(
             f"cannot write {path}: {error.strerror or error}", try_="free some space, or another folder"
         ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(part)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +82,7 @@ class RunFolder:
             document |= {key: tuple(document[key]) for key in ("input_shape", "output_shape")}
             exported = Exported(path=path, parity=Parity(**parity) if parity else None, **document)
             return exported if sha256_file(path) == exported.sha256 else None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
 
 
@@ -99,8 +104,25 @@ def create(reports: Path, device: str, plan: Mapping[str, Any]) -> RunFolder:
     except OSError as error:
         raise StorageError(f"cannot make a run folder in {reports}: {error.strerror}", try_="--reports DIR") from error
     plan = {"schema_version": SCHEMA_VERSION, "created": f"{created:%Y-%m-%dT%H:%M:%SZ}", **plan}
-    write_json(path / PLAN, plan)
+    try:
+        write_json(path / PLAN, plan)
+    except StorageError:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
     return RunFolder(path, plan)
+
+
+def discard_unmeasured(path: Path) -> None:
+    """Removes the folder of a run that failed before its first launch: there is nothing in it to go on with."""
+    if not any(path.glob("launch-*.jsonl")):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def tidy(path: Path) -> None:
+    """Removes what a killed bench had begun to write. To be called by the one who holds the run's device."""
+    for left in (*path.glob(".*"), *path.glob("artifacts/.*"), *path.glob("launch-*")):
+        if left.suffix != ".jsonl" and left.is_file():
+            left.unlink(missing_ok=True)
 
 
 def reopen(path: Path) -> RunFolder:
@@ -108,7 +130,7 @@ def reopen(path: Path) -> RunFolder:
     try:
         plan = json.loads((path / PLAN).read_text("utf-8"))
         version = plan["schema_version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(
             f"{path} is no run that could be resumed: no readable {PLAN}", try_="a folder in reports/"
         ) from error

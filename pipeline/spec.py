@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import hashlib
 import importlib
 import importlib.util
@@ -55,7 +56,7 @@ def resolve(text: str) -> Network:
         )
     if suffix == ".py":
         raise UsageError(f"{text!r} does not say which function makes the network", try_=f"{text}:make_network")
-    if text and path.exists():
+    if text and _exists(path):
         raise ModelError(f"{text!r} is no kind of model file that handset knows", try_=_KINDS)
     near = difflib.get_close_matches(text, MODELS, n=3, cutoff=0.6)
     hint = f"{', '.join(near)}, or `handset models`" if near else _KINDS
@@ -162,10 +163,19 @@ def _import(path: Path) -> Any:
 
 
 def _require_file(path: Path) -> None:
+    if not _exists(path):
+        raise ModelError(f"there is no file {str(path)!r}", try_="its path from here")
     if path.is_dir():
         raise ModelError(f"{str(path)!r} is a folder, not a model file", try_=_KINDS)
-    if not path.exists():
-        raise ModelError(f"there is no file {str(path)!r}", try_="its path from here")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise StorageError(f"cannot read {str(path)!r}: {error.strerror}", try_="the path of a model file") from error
 
 
 def _network(name: str, source: str, shape: tuple[int, ...], module: nn.Module) -> Network:

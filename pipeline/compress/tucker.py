@@ -8,6 +8,7 @@ core C (r_out, r_in, k_h, k_w). The decomposition itself is tensorly's.
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,7 @@ def tucker2(weight: Tensor, rank_out: int, rank_in: int, method: str = "hooi") -
     """
     import torch
     from tensorly.decomposition import partial_tucker
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     c_out, c_in = weight.shape[:2]
     if not (1 <= rank_out <= c_out and 1 <= rank_in <= c_in):
@@ -54,15 +56,26 @@ def tucker2(weight: Tensor, rank_out: int, rank_in: int, method: str = "hooi") -
         raise UsageError(f"Tucker-2 has no method {method!r}", try_="hooi or hosvd")
     if not torch.isfinite(weight).all():
         raise UsageError("the kernel holds NaN or infinity and cannot be decomposed")
-    iterations = HOOI_ITERATIONS if method == "hooi" else 1
+    iterations = HOOI_ITERATIONS if method == "hooi" and weight.any() else 0  # without iterations it is the HOSVD
     weight = weight.detach()
     array = weight.double().numpy()
-    (core, (out_factor, in_factor)), _ = partial_tucker(
-        array, rank=[rank_out, rank_in], modes=[0, 1], n_iter_max=iterations, init="svd", tol=1e-8
-    )
+    # one thread: some hundred small SVDs took 40 s instead of 1 where two threads shared a busy machine
+    with threadpool_limits(1), warnings.catch_warnings():
+        # said of a kernel that is flatter than its ranks
+        warnings.filterwarnings("ignore", "Trying to compute SVD with n_eigenvecs")
+        (core, (out_factor, in_factor)), _ = partial_tucker(
+            array,
+            rank=[rank_out, rank_in],
+            modes=[0, 1],
+            n_iter_max=iterations,
+            init="svd",
+            tol=1e-8,
+            random_state=0,  # fills up a factor of more ranks than its unfolding has
+        )
     core, out_factor, in_factor = (torch.from_numpy(factor.copy()) for factor in (core, out_factor, in_factor))
     rebuilt = torch.einsum("abhw,oa,ib->oihw", core, out_factor, in_factor)
-    error = float(torch.linalg.norm(rebuilt - weight.double()) / torch.linalg.norm(weight.double()))
+    norm = float(torch.linalg.norm(weight.double()))
+    error = float(torch.linalg.norm(rebuilt - weight.double())) / norm if norm else 0.0
     return TuckerFactors(core.to(weight.dtype), out_factor.to(weight.dtype), in_factor.to(weight.dtype), error)
 
 
