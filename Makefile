@@ -21,7 +21,8 @@ $(VENV)/.installed: pyproject.toml requirements.lock
 install: $(VENV)/.installed  ## the virtual environment with pinned dependencies
 
 bench: $(VENV)/.installed  ## measure the default networks (MODELS="...", DEVICE=host, ARGS="...")
-	$(BIN)/handset bench $(MODELS) --device $(DEVICE) $(ARGS)
+	@# 4 is "measured but unstable": the verdict says so, and make has not failed; a CI that minds calls handset itself
+	$(BIN)/handset bench $(MODELS) --device $(DEVICE) $(ARGS) || test $$? -eq 4
 
 test: $(VENV)/.installed  ## the tests
 	$(BIN)/python -m pytest $(ARGS)

@@ -82,35 +82,41 @@ def build_runner(abi: str, cache: Path) -> BundledFile:
     Raises: BundleError: ziglang is missing, its compiler fails, or the cache cannot be written.
     """
     sources = sorted((Path(__file__).parent / "native").glob("*.[ch]"))
-    try:
-        compiler = importlib.metadata.version("ziglang")
-    except importlib.metadata.PackageNotFoundError:
-        raise BundleError("the runner is built by ziglang, which is not here", try_="make install") from None
-    target = f"{abi}-linux-gnu.{GLIBC}"
+    compiler, target = compiler_version(), f"{abi}-linux-gnu.{GLIBC}"
     recipe = hashlib.sha256("\0".join([compiler, target, *C_FLAGS]).encode())
     for source in sources:
         recipe.update(source.name.encode() + b"\0" + source.read_bytes())
     runner = cache / "runner" / f"handset-runner-{abi}-{recipe.hexdigest()[:16]}"
     if not runner.exists():
-        _compile([str(source) for source in sources if source.suffix == ".c"], target, runner, cache)
+        compiled = [str(source) for source in sources if source.suffix == ".c"]
+        compile_c(["-target", target, *C_FLAGS, *compiled, "-ldl"], runner, cache)
     return BundledFile(runner, _sha256(runner), f"devices/native, ziglang {compiler}, {target}")
 
 
-def _compile(sources: list[str], target: str, runner: Path, cache: Path) -> None:
+def compiler_version() -> str:
+    """Raises: BundleError: ziglang is not installed."""
+    try:
+        return importlib.metadata.version("ziglang")
+    except importlib.metadata.PackageNotFoundError:
+        raise BundleError("the runner is built by ziglang, which is not here", try_="make install") from None
+
+
+def compile_c(arguments: list[str], output: Path, cache: Path) -> None:
+    """Runs the compiler; `output` appears whole or not at all. Raises: BundleError: as `build_runner`."""
     part = ""
     try:
-        runner.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(prefix=runner.name, dir=runner.parent)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(prefix=output.name, dir=output.parent)
         os.close(handle)
-        command = [sys.executable, "-m", "ziglang", "cc", "-target", target, *C_FLAGS, "-o", part, *sources, "-ldl"]
+        command = [sys.executable, "-m", "ziglang", "cc", "-o", part, *arguments]
         zig_cache = {"ZIG_LOCAL_CACHE_DIR": str(cache / "zig"), "ZIG_GLOBAL_CACHE_DIR": str(cache / "zig")}
         result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **zig_cache}, check=False)
         if result.returncode:
             raise BundleError(f"the runner does not compile: {result.stderr.strip()[:2000]}")
         os.chmod(part, 0o755)
-        os.replace(part, runner)
+        os.replace(part, output)
     except OSError as error:
-        raise BundleError(f"cannot build the runner in {runner.parent}: {error.strerror}") from error
+        raise BundleError(f"cannot build the runner in {output.parent}: {error.strerror}") from error
     finally:
         with contextlib.suppress(OSError):
             os.unlink(part)

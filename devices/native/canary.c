@@ -6,13 +6,6 @@
  * MobileNetV2 in both runtimes best (standard deviation of a launch 0.8 %, against 1.0 to 1.3 % for either half). */
 #include "runner.h"
 
-#include <stdlib.h>
-#include <string.h>
-
-#if defined(__x86_64__)
-#include <cpuid.h>
-#endif
-
 enum { ROWS = 48, DEPTH = 64, COLUMNS = 192, REPEATS = 5, STREAM_BYTES = 4 << 20, CACHE_LINE = 64 };
 
 typedef float vec16 __attribute__((vector_size(64), aligned(4)));

@@ -1,12 +1,6 @@
 /* The job file: text, one `key value` a line, the value being the rest of the line. `case NAME` begins a case; keys
  * before the first case are defaults that every case inherits. Unknown keys are errors: a misspelt limit is no limit. */
-#define _GNU_SOURCE
 #include "runner.h"
-
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 static int set_text(char **slot, const char *value) {
   *slot = strdup(value);
@@ -106,8 +100,9 @@ int job_read(const char *path, struct job *job, char *why, size_t why_size) {
       snprintf(why, why_size, "%s: case %s needs model, runtime and library", path, c->id);
       goto done;
     }
-    if (strcmp(c->runtime, "onnxruntime") && strcmp(c->runtime, "litert")) {
-      snprintf(why, why_size, "%s: case %s asks for the runtime %s, not onnxruntime or litert", path, c->id, c->runtime);
+    if (!find_runtime(c->runtime)) {
+      snprintf(why, why_size, "%s: case %s asks for the runtime %s, not onnxruntime, litert or tflite", path, c->id,
+               c->runtime);
       goto done;
     }
     if (!c->block_samples) c->block_samples = 1;   /* blocks of none would never end */

@@ -1,14 +1,4 @@
-#define _GNU_SOURCE
 #include "runner.h"
-
-#include <errno.h>
-#include <fcntl.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 static void line_reserve(struct line *line, size_t more) {
   if (line->length + more + 1 <= line->capacity) return;

@@ -1,11 +1,5 @@
 /* LiteRT (TensorFlow Lite's successor) through the C API of libLiteRt.so. Only what is used is declared. */
-#define _GNU_SOURCE
 #include "runner.h"
-
-#include <dlfcn.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 typedef int Status;
 typedef void *Handle;

@@ -2,18 +2,7 @@
  *
  * usage: handset-runner JOB     exit status: 0 done (single cases may have failed), 2 bad job, 74 cannot write, 130 stopped
  */
-#define _GNU_SOURCE
 #include "runner.h"
-
-#include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 struct child {
   const struct job_case *spec;
@@ -153,7 +142,7 @@ static void start_worker(const struct job *job, struct child *c, struct child *a
 static void say(const struct child *c) {
   printf("case %s samples %lld timed_ns %lld alive %d\n", c->spec->id, (long long)c->samples, (long long)c->timed_ns,
          c->alive);
-  fflush(stdout);
+  if (fflush(stdout)) stopped = SIGPIPE;  /* whoever asked was killed: what nobody waits for must not disturb the next */
 }
 
 static int wants_more(const struct child *c) {

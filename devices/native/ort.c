@@ -1,12 +1,6 @@
 /* onnxruntime through its C API: an append-only table of functions, so that an index names one function for ever.
  * Only what is used is declared; the indices are those of onnxruntime_c_api.h (version 11 of the API and later). */
-#define _GNU_SOURCE
 #include "runner.h"
-
-#include <dlfcn.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 enum { API_VERSION = 11 };
 

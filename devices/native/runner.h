@@ -5,13 +5,14 @@
  *   worker.c  one case in its own process: load, warm up, blocks of samples, one inference on given inputs
  *   canary.c  the fixed piece of work timed before every sample
  *   ort.c     onnxruntime through its C API table;  litert.c  LiteRT through its C API
+ *   tflite.c  TensorFlow Lite through its C API, as its Android library has it
  *   lines.c   JSON lines and small system readings
+ *   platform.h, bionic/   the C library's headers, and what stands in for them and for the NDK on Android
  */
 #ifndef HANDSET_RUNNER_H
 #define HANDSET_RUNNER_H
 
-#include <stddef.h>
-#include <stdint.h>
+#include "platform.h"
 
 enum { MAX_CASES = 4096, MAX_TENSORS = 64, MAX_RANK = 8 };
 
@@ -22,8 +23,8 @@ struct job_case {
   char *optimized_model;           /* onnxruntime only: where it saves the graph it really runs */
   char *profile_prefix;            /* onnxruntime only: where its profiler writes */
   char *log;                       /* what the runtime prints goes here, not into the results */
-  char *runtime;                   /* "onnxruntime" or "litert" */
-  char *delegate;                  /* litert: "xnnpack" or "builtin" */
+  char *runtime;                   /* "onnxruntime", "litert" or "tflite" */
+  char *delegate;                  /* litert, tflite: "xnnpack" or "builtin" */
   int group;                       /* cases of one group are loaded together and interleaved */
   int threads;
   int profile;                     /* 1: the runtime's per-kernel profiler is on */
@@ -59,7 +60,7 @@ struct kernel_event {
   const char *name;                /* owned by the runtime, valid until the next run */
   int64_t start_us, elapsed_us;
   int64_t index;
-  int type;
+  int type;                        /* 2: an op of the interpreter, 8: an op inside a delegate */
 };
 
 struct session {
@@ -81,7 +82,8 @@ struct runtime {
   int (*finish)(struct session *, char *profile_path, size_t size);
 };
 
-extern const struct runtime ort_runtime, litert_runtime;
+extern const struct runtime ort_runtime, litert_runtime, tflite_runtime;
+const struct runtime *find_runtime(const char *name);   /* NULL where there is none of that name */
 int fail(struct session *, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* ---- worker.c ---- */

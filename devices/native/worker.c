@@ -2,22 +2,11 @@
  *
  * Commands, one byte each: L load, W warm up, B one block of samples, I inference on given inputs, E end.
  * Answers: JSON lines, then "=SAMPLES NANOSECONDS" (all samples so far and the time inside them), or "!" after a failure. */
-#define _GNU_SOURCE
 #include "runner.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <sched.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
-#include <signal.h>
-#include <unistd.h>
-
 enum { MAX_BLOCK = 16384 };
+
+static const struct runtime *const runtimes[] = {&ort_runtime, &litert_runtime, &tflite_runtime};
 
 struct worker {
   const struct job *job;
@@ -31,6 +20,12 @@ struct worker {
   uint64_t kernel_list_hash;
   int64_t kernel_list;
 };
+
+const struct runtime *find_runtime(const char *name) {
+  for (size_t i = 0; i < sizeof runtimes / sizeof *runtimes; i++)
+    if (!strcmp(runtimes[i]->name, name)) return runtimes[i];
+  return NULL;
+}
 
 int fail(struct session *session, const char *format, ...) {
   va_list arguments;
@@ -268,7 +263,7 @@ void worker_main(const struct job *job, const struct job_case *spec, int command
   if (log >= 0) dup2(log, 1), dup2(log, 2);
   w = (struct worker){.job = job, .spec = spec, .results = results, .epoch_ns = epoch_ns};
   w.session.spec = spec;
-  w.runtime = !strcmp(spec->runtime, "litert") ? &litert_runtime : &ort_runtime;
+  w.runtime = find_runtime(spec->runtime);
   char command;
   while (read(commands, &command, 1) == 1) {
     char answer[64] = "!\n";
