@@ -120,13 +120,17 @@ def test_kernels_of_a_real_network_add_up_to_its_latency(
 ) -> None:
     CLI["export_once"](cache_home, monkeypatch)
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["bench", "mobilenet_v2", "--device", "host", "--json", "out.json", *QUICK]) in (0, 4)
-    document = json.loads(Path("out.json").read_text())
-    assert [profile["runtime"] for profile in document["profiles"]] == ["onnxruntime", "litert"]
-    for profile in document["profiles"]:
-        # both corrected for the machine's noise; no second try is needed for that
-        end_to_end = profile["latency_ms"]["corrected"]["median"]
-        assert profile["kernels_sum_ms"] == pytest.approx(end_to_end, rel=0.10), profile["runtime"]
+    for _ in range(3):
+        assert cli.main(["bench", "mobilenet_v2", "--device", "host", "--json", "out.json", *QUICK]) in (0, 4)
+        profiles = json.loads(Path("out.json").read_text())["profiles"]
+        sums = {p["runtime"]: p["kernels_sum_ms"] / p["latency_ms"]["corrected"]["median"] for p in profiles}
+        agree = all(abs(share - 1) <= 0.10 for share in sums.values())
+        # Kernels are timed in runs of their own. Only where the run itself says that the machine was busy is it
+        # measured again, all of it; numbers of a quiet machine that disagree fail at once.
+        if agree or all(profile["disturbed_share"] <= 0.10 for profile in profiles):
+            break
+    assert agree and set(sums) == {"onnxruntime", "litert"}, sums
+    for profile in profiles:
         assert len(profile["kernels"]) > 50 and all(kernel["key"] for kernel in profile["kernels"])
 
 

@@ -148,6 +148,7 @@ def test_second_bench_waits_for_the_first_and_a_killed_one_frees_the_device(
         second = CLI["start"]("bench", *ONNX, cwd=folder)
         line = second.stderr.readline()
         assert line == f"{held}; waiting up to 600 s\n" and second.poll() is None
+        CLI["wait_until"](lambda: CLI["sampling"](cache_home), "a launch that has just begun")
     finally:
         first.kill()  # nothing that could be tidied up by it
     CLI["finish"](first)
@@ -155,6 +156,9 @@ def test_second_bench_waits_for_the_first_and_a_killed_one_frees_the_device(
     status, out, err = CLI["finish"](second)
     assert status in (0, 4) and err == "" and "page" in out
     CLI["wait_until"](lambda: not CLI["runners"](cache_home), "the killed bench's runner to end", 10)
+    results = cache_home / "handset" / "work" / f"run-{first.pid}" / "results.jsonl"
+    assert not parse_results(read_lines(str(results))).complete, "the runner went on for nobody"
+    shutil.rmtree(results.parent)
     killed, done = CLI["reports"](folder)
     (killed / "launch-07.part").write_text("half a launch")
     (killed / "artifacts" / ".net.part.onnx").write_text("half a model")
