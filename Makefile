@@ -1,11 +1,13 @@
 # Ten words and no secrets: each target is one command that can be typed by hand.
 PYTHON ?= python3
 DEVICE ?= host
+PORT ?= 5655
+ABI ?= x86_64
 VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install bench test lint type benchmark report clean lock
+.PHONY: help install bench test lint type benchmark report phone clean lock
 .DEFAULT_GOAL := help
 
 help:  ## what can be made
@@ -38,6 +40,9 @@ benchmark: $(VENV)/.installed  ## how fast and how right handset itself is, agai
 
 report: $(VENV)/.installed  ## the page of a run again (RUN=reports/...)
 	$(BIN)/handset report $(RUN)
+
+phone: $(VENV)/.installed  ## a test phone on loopback until Ctrl-C, needs root (PORT=5655 ABI=x86_64|arm64)
+	$(BIN)/python tests/phone/run.py --port $(PORT) --abi $(ABI) $(ARGS)
 
 lock: $(VENV)/.installed  ## write down the versions that are installed
 	$(BIN)/pip freeze --all --exclude-editable --exclude pip | sed 's/+cpu$$//' > requirements.lock

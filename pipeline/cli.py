@@ -136,7 +136,7 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--launches", type=_count, default=None, help="starts of the runner at least (3)")
     parser.add_argument(
-        "--limit", type=_seconds, default=None, metavar="SECONDS", help="an inference that takes longer has hung (60)"
+        "--limit", type=_duration, default=None, metavar="SECONDS", help="an inference that takes longer has hung (60)"
     )
     parser.add_argument(
         "--wait", type=_seconds, default=600.0, metavar="SECONDS", help="for another bench on the device to end (600)"
@@ -285,6 +285,9 @@ def _devices(arguments: argparse.Namespace) -> int:
 
 def _add_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="a run folder, or its result.json")
+    parser.add_argument(
+        "--json", type=Path, default=None, metavar="PATH", help="the result document as a file of its own"
+    )
     parser.set_defaults(command=_report)
 
 
@@ -293,7 +296,7 @@ def _report(arguments: argparse.Namespace) -> int:
 
     from pipeline.errors import UsageError
     from pipeline.report import render
-    from pipeline.runfolder import PAGE, RESULT
+    from pipeline.runfolder import PAGE, RESULT, write_json
 
     path = arguments.run
     try:
@@ -305,6 +308,8 @@ def _report(arguments: argparse.Namespace) -> int:
         ) from error
     page = path.parent / PAGE
     render(document, page)
+    if arguments.json is not None:
+        write_json(arguments.json, document)
     print(printable(str(page)))
     return 0
 
@@ -336,6 +341,12 @@ def _seconds(text: str) -> float:
         value = -1.0
     if not 0 <= value <= 1e6:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return value
+
+
+def _duration(text: str) -> float:
+    if not (value := _seconds(text)):
+        raise argparse.ArgumentTypeError("0 seconds are over before anything is done")
     return value
 
 

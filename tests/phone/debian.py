@@ -41,11 +41,14 @@ def missing(packages: Sequence[str]) -> list[str]:
 
 
 def install(packages: Sequence[str]) -> None:
-    """Raises: Unavailable: some are missing and we are not root, or apt cannot install them."""
+    """Installs in CI only: on somebody's own machine a test says what is missing and touches nothing.
+
+    Raises: Unavailable: some are missing and it is not ours to install them, or apt cannot.
+    """
     absent = missing(packages)
     if not absent:
         return
-    if os.geteuid() != 0:
+    if os.geteuid() != 0 or not os.environ.get("CI"):
         raise Unavailable(f"missing: {' '.join(absent)}; try: sudo apt-get install {' '.join(absent)}")
     call(["apt-get", "update"])
     call(["apt-get", "install", "--yes", "--no-install-recommends", *absent])

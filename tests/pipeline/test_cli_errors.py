@@ -110,6 +110,7 @@ CASES = [
     (f"bench {LONG}.onnx", 2, ["there is no file 'xxx"]),
     ("bench a.onnx --budget soon", 2, ["--budget", "'soon'", "seconds"]),
     ("bench a.onnx --budget nan", 2, ["--budget", "'nan'"]),
+    ("bench a.onnx --limit 0", 2, ["--limit", "0 seconds are over"]),
     ("bench a.onnx --interval 0", 2, ["--interval", "'0'", "percentage"]),
     ("bench a.onnx --launches many", 2, ["--launches", "'many'", "1 to 1024"]),
     ("bench a.onnx --threads 0", 2, ["--threads", "'0'", "1 to 1024"]),

@@ -184,6 +184,9 @@ def test_report_is_rendered_again_and_a_damaged_result_refused(
         assert cli.main(["report", str(asked)]) == 0
         assert capsys.readouterr().out == f"{page}\n" and page.read_bytes() == first
     document = json.loads(whole)
+    assert cli.main(["report", str(run), "--json", "again.json"]) == 0
+    assert json.loads(Path("again.json").read_text()) == document
+    capsys.readouterr()
     damaged = [
         whole[: len(whole) // 2], "", "[]", "3", "null", "{}", "[" * 100_000, '{"kind": "bench"}', "\ufeff" + whole,
         *(json.dumps(document | change) for change in (
