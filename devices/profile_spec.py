@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import resources
+from typing import Any
 
 from devices.errors import DeviceError
 
 
 @dataclass(frozen=True)
 class DeviceProfile:
-    """Args: transport: how it is reached ("host"); threads: what to measure with unless asked."""
+    """Args: transport: how it is reached ("host", "adb"); threads: what to measure with unless asked; match: the phone's
+    property -> shell patterns (`Pixel *`), one of which its value must fit, for every property; case does not count."""
 
     name: str
     transport: str
     description: str = ""
     threads: int = 1
+    match: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def fits(self, properties: Mapping[str, str]) -> bool:
+        """Whether a phone with these properties is of this kind. A profile that names none fits none."""
+        return bool(self.match) and all(
+            any(fnmatch.fnmatchcase(properties.get(key, "").lower(), pattern.lower()) for pattern in patterns)
+            for key, patterns in self.match.items()
+        )
 
 
 def load_profiles() -> dict[str, DeviceProfile]:
@@ -45,7 +57,20 @@ def parse_profile(name: str, text: str) -> DeviceProfile:
     if not isinstance(values.get("transport"), str):
         raise DeviceError(f"device profile {name}.toml does not say its transport", try_='transport = "host"')
     for key, value in values.items():
-        wanted = int if key == "threads" else str
+        wanted = {"threads": int, "match": dict}.get(key, str)
         if type(value) is not wanted:
             raise DeviceError(f"device profile {name}.toml: {key} = {value!r} is not {wanted.__name__}")
-    return DeviceProfile(name=name, **values)
+    return DeviceProfile(name=name, **{**values, "match": _parse_match(name, values.get("match", {}))})
+
+
+def _parse_match(name: str, table: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Each value is a pattern or a list of them."""
+    match = {}
+    for key, value in table.items():
+        patterns = [value] if isinstance(value, str) else value
+        if not isinstance(patterns, list) or not patterns or not all(type(one) is str and one for one in patterns):
+            raise DeviceError(
+                f"device profile {name}.toml: match {key!r} = {value!r} is no pattern", try_='"ro.x.y" = ["a*", "b"]'
+            )
+        match[key] = tuple(patterns)
+    return match

@@ -38,6 +38,9 @@ ARGUMENTS = (
 class TransportContract:
     """The tests. Each leaves the device as it was."""
 
+    shell = "/bin/sh"
+    """Where the device has its shell; Android before 10 has no /bin."""
+
     def test_bytes_round_trip(self, transport: Transport, tmp_path: Path) -> None:
         sent, back = tmp_path / "sent", tmp_path / "back"
         with scratch(transport) as folder:
@@ -70,7 +73,7 @@ class TransportContract:
 
     def test_program_that_was_pushed_runs(self, transport: Transport, tmp_path: Path) -> None:
         local = tmp_path / "program"
-        local.write_text("#!/bin/sh\nexit 7\n")
+        local.write_text(f"#!{self.shell}\nexit 7\n")
         local.chmod(0o755)
         with scratch(transport) as folder:
             transport.push(local, f"{folder}/program")

@@ -24,7 +24,10 @@ class CommandResult:
 
 @dataclass(frozen=True)
 class DeviceDescription:
-    """What a device says of itself. None where it does not say. `simulated` devices never reach a table."""
+    """What a device says of itself. None where it does not say. `simulated` devices never reach a table.
+
+    state: "device" where it can be measured on; else adb's word: "unauthorized", "offline", "no permissions", ...
+    """
 
     name: str
     kind: str
@@ -35,6 +38,7 @@ class DeviceDescription:
     cores: int
     memory_bytes: int | None
     simulated: bool = False
+    state: str = "device"
 
 
 class Transport(ABC):
@@ -46,7 +50,7 @@ class Transport(ABC):
 
     @abstractmethod
     def push(self, local: Path, remote: str) -> None:
-        """Copies a file whole or not at all: to `remote`.part, verified, then renamed. Folders are made.
+        """Copies a file whole or not at all: to a .part beside it, verified, then renamed. Folders are made.
 
         Raises: TransferError: it did not arrive whole; DeviceLost.
         """

@@ -13,6 +13,7 @@ from typing import Any
 from devices.bundle import RuntimeBundle, host_bundle
 from devices.conditions import cpu_mask, read_conditions
 from devices.discovery import cache_dir, open_device
+from devices.errors import DeviceError
 from devices.lock import device_lock
 from devices.runner import RunnerResult
 from devices.transport import Transport
@@ -52,6 +53,10 @@ def bench(request: Request, console: Console) -> dict[str, Any]:
         raise UsageError(f"there is no runtime {(unknown or [''])[0]!r}", try_=", ".join(RUNTIME_FORMATS))
     begun = time.monotonic()
     with open_device(request.device) as device:
+        if device.describe().kind != "host":
+            raise DeviceError(
+                f"{device.name} answers, but this version brings no runtimes to phones yet", try_="--device host"
+            )
         subjects = _subjects(request.models, request.runtimes, console)
         with device_lock(device.name, cache_dir() / "locks", wait_s=request.wait_s, on_wait=console.say):
             try:

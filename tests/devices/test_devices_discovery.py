@@ -12,6 +12,13 @@ from devices.errors import DeviceError, NoSuchDevice
 from devices.host import HostTransport
 from devices.profile_spec import DeviceProfile, load_profiles, parse_profile
 
+
+@pytest.fixture(autouse=True)
+def no_adb_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever runs on this machine: port 1 has no server."""
+    monkeypatch.setenv("ADB_SERVER_SOCKET", "tcp:127.0.0.1:1")
+
+
 PROFILES = sorted((Path(devices.__file__).parent / "profiles").iterdir())
 
 
@@ -23,13 +30,13 @@ def test_host_is_there_and_opens() -> None:
         assert transport.workdir == str(cache_dir() / "work")
 
 
-@pytest.mark.parametrize("name", ["", "hos", "HOST", "pixel-99", "../host", "192.168.1.5:5555", "host "])
+@pytest.mark.parametrize("name", ["", "hos", "HOST", "pixel-99", "../host", "host ", "127.0.0.1", "a:b", "host:99999"])
 def test_unknown_name_lists_what_is_there(name: str) -> None:
     with pytest.raises(NoSuchDevice) as told:
         open_device(name)
     host = list_devices()[0]
     assert f"no device named {name!r}; here are: host ({host.model})" in str(told.value)
-    assert told.value.exit_status == 3 and told.value.try_ == "--device host"
+    assert told.value.exit_status == 3 and told.value.try_.startswith("--device host; connect a phone")
 
 
 def test_nothing_is_made_by_looking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,6 +85,11 @@ def test_defaults_of_a_profile() -> None:
         ('transport = "host"\nthreads = 1.0', "threads = 1.0 is not int"),
         ('transport = "host"\nthreads = true', "threads = True is not int"),
         ('transport = "host"\ndescription = 3', "description = 3 is not str"),
+        ('transport = "adb"\nmatch = 1', "match = 1 is not dict"),
+        ('transport = "adb"\n[match]\n"ro.x" = 1', "match 'ro.x' = 1 is no pattern"),
+        ('transport = "adb"\n[match]\n"ro.x" = []', "is no pattern"),
+        ('transport = "adb"\n[match]\n"ro.x" = ["a", 1]', "is no pattern"),
+        ('transport = "adb"\n[match]\n"ro.x" = ""', "is no pattern"),
         ('transport = "host', "is not TOML"),
         ('transport = "a"\ntransport = "b"', "is not TOML"),
     ],
@@ -91,4 +103,32 @@ def test_profile_that_is_wrong(text: str, said: str) -> None:
 def test_unknown_key_does_not_offer_what_it_refuses() -> None:
     with pytest.raises(DeviceError) as told:
         parse_profile("x", 'transport = "host"\nname = "y"')
-    assert told.value.try_ == "one of ['description', 'threads', 'transport']"
+    assert told.value.try_ == "one of ['description', 'match', 'threads', 'transport']"
+
+
+def test_a_profile_fits_by_every_property() -> None:
+    profile = parse_profile("x", 'transport = "adb"\n[match]\n"a" = "Pix*"\n"b" = ["one", "t?o"]')
+    assert profile.match == {"a": ("Pix*",), "b": ("one", "t?o")}
+    assert profile.fits({"a": "PIXEL 6", "b": "two", "c": "x"})
+    for properties in ({"a": "Pixel"}, {"a": "Nexus", "b": "one"}, {"a": "Pixel", "b": "three"}, {}):
+        assert not profile.fits(properties)
+    assert not parse_profile("x", 'transport = "adb"').fits({})
+
+
+@pytest.mark.parametrize(
+    ("maker", "model", "hardware", "kinds"),
+    [
+        ("Google", "Pixel 9", "tokay", {"pixel", "arm64"}),
+        ("google", "Pixel 2", "walleye", {"pixel", "arm64"}),
+        ("samsung", "SM-S911B", "qcom", {"arm64"}),
+        ("Google", "sdk_gphone64_arm64", "ranchu", {"arm64", "emulator"}),
+    ],
+)
+def test_the_profiles_and_the_phones_they_mean(maker: str, model: str, hardware: str, kinds: set[str]) -> None:
+    properties = {
+        "ro.product.manufacturer": maker,
+        "ro.product.model": model,
+        "ro.hardware": hardware,
+        "ro.product.cpu.abi": "arm64-v8a",
+    }
+    assert {name for name, profile in load_profiles().items() if profile.fits(properties)} == kinds
