@@ -276,10 +276,12 @@ def _devices(arguments: argparse.Namespace) -> int:
         devices = [dataclasses.asdict(device) for device in found]
         write_json(arguments.json, {"schema_version": 1, "kind": "devices", "devices": devices})
     for device in found:
+        if device.state != "device":
+            print(f"{printable(device.name):<12} {_one_line(device.state)}: not ready to be measured on")
+            continue
         memory = "" if device.memory_bytes is None else f", {device.memory_bytes / 2**30:.0f} GiB"
-        print(
-            f"{device.name:<12} {_one_line(f'{device.model}, {device.cores} cores{memory}, {device.abi}, {device.os}')}"
-        )
+        about = f"{device.model}, {device.cores} cores{memory}, {device.abi}, {device.os}"
+        print(f"{printable(device.name):<12} {_one_line(about)}")
     return 0
 
 
