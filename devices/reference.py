@@ -1,7 +1,7 @@
 """The canary's reference for a case: what the canary takes beside it when little disturbs it, kept from run to run.
 
 Noise-corrected latencies are what they would be with a canary of this reference. Were it taken anew in every run, a
-run in a slow hour would be scaled to that hour: over 24 groups of launches of MobileNetV2 the corrected median then
+run in a slow hour would be scaled to that hour: in a trial over 12 groups of launches of MobileNetV2 the corrected median then
 varied by 1.5 % (standard deviation), with one reference for all by 0.8 %.
 """
 

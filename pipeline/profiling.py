@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from devices.bundle import RuntimeBundle
 from devices.errors import DeviceError, DeviceLost, TransferError
@@ -174,7 +174,7 @@ def run_launch(
 
 
 def _jobs(case: Deployed, settings: Settings, scratch: str) -> list[Case]:
-    common = {
+    common: dict[str, Any] = {
         "model": case.remote_path,
         "runtime": case.runtime,
         "library": case.library,
@@ -189,7 +189,7 @@ def _jobs(case: Deployed, settings: Settings, scratch: str) -> list[Case]:
         log=f"{scratch}/{case.id}.log",
         warmup_ns=int(settings.warmup_s * 1e9),
         max_ns=int(settings.launch_s * 1e9),
-        **common,  # type: ignore[arg-type]
+        **common,
     )
     name = case.id + PROFILED
     onnx = case.runtime == "onnxruntime"
@@ -203,7 +203,7 @@ def _jobs(case: Deployed, settings: Settings, scratch: str) -> list[Case]:
         profile=True,
         profile_prefix=f"{scratch}/{name}" if onnx else "",
         optimized_model=f"{scratch}/{name}.onnx" if onnx else "",
-        **common,  # type: ignore[arg-type]
+        **common,
     )
     return [plain, profiled]
 

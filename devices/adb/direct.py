@@ -13,17 +13,17 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from adb_shell import constants  # type: ignore[import-untyped]
-from adb_shell.adb_device import AdbDevice, _AdbIOManager  # type: ignore[import-untyped]
-from adb_shell.adb_message import AdbMessage, checksum, unpack  # type: ignore[import-untyped]
-from adb_shell.exceptions import (  # type: ignore[import-untyped]
+from adb_shell import constants
+from adb_shell.adb_device import AdbDevice, _AdbIOManager
+from adb_shell.adb_message import AdbMessage, checksum, unpack
+from adb_shell.exceptions import (
     AdbTimeoutError,
     DeviceAuthError,
     InvalidChecksumError,
     InvalidCommandError,
     TcpTimeoutException,
 )
-from adb_shell.hidden_helpers import _AdbTransactionInfo  # type: ignore[import-untyped]
+from adb_shell.hidden_helpers import _AdbTransactionInfo
 
 from devices.adb.keys import Keys
 from devices.adb.stream import PATIENCE_S, Link, Refused, Silence, Stream

@@ -26,7 +26,7 @@ def ensure_key(path: Path) -> Path:
     """
     if path.exists():
         return path
-    from adb_shell.auth.keygen import keygen  # type: ignore[import-untyped]
+    from adb_shell.auth.keygen import keygen
 
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     public, fresh_public = path.with_name(path.name + ".pub"), fresh.with_name(fresh.name + ".pub")

@@ -10,9 +10,9 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from adbutils import AdbClient  # type: ignore[import-untyped,unused-ignore]
-from adbutils._adb import AdbConnection  # type: ignore[import-untyped,unused-ignore]
-from adbutils.errors import AdbConnectionError, AdbError, AdbTimeout  # type: ignore[import-untyped,unused-ignore]
+from adbutils import AdbClient
+from adbutils._adb import AdbConnection
+from adbutils.errors import AdbConnectionError, AdbError, AdbTimeout
 
 from devices.adb.stream import PATIENCE_S, Link, Refused, Silence, Stream
 

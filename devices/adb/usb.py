@@ -21,7 +21,7 @@ def usb_serials() -> list[str]:
         transport = _usb_transport()
     except NoSuchDevice:
         return []
-    import usb1  # type: ignore[import-not-found,import-untyped,unused-ignore]
+    import usb1
 
     serials = []
     for one in transport.find_all_adb_devices():
@@ -39,7 +39,7 @@ def connect_usb(
 
     Raises: NoSuchDevice: libusb1 is missing; those of the library: not there, not ours to open, held by a server.
     """
-    from adb_shell.exceptions import (  # type: ignore[import-untyped]
+    from adb_shell.exceptions import (
         TcpTimeoutException,
         UsbReadFailedError,
         UsbWriteFailedError,
@@ -94,8 +94,8 @@ def connect_usb(
 def _usb_transport() -> Any:
     """The library's class. Raises: NoSuchDevice: libusb1, or the libusb below it, is not there."""
     try:
-        import usb1  # type: ignore[import-not-found,import-untyped,unused-ignore] # noqa: F401
-        from adb_shell.transport.usb_transport import UsbTransport  # type: ignore[import-untyped]
+        import usb1  # noqa: F401
+        from adb_shell.transport.usb_transport import UsbTransport
     except (ImportError, OSError) as error:
         raise NoSuchDevice(
             f"USB cannot be used without an adb server: {error}",

@@ -9,8 +9,8 @@ import struct
 import termios
 from typing import Any, Protocol
 
-from adb_shell.exceptions import TcpTimeoutException  # type: ignore[import-untyped]
-from adb_shell.transport.tcp_transport import TcpTransport  # type: ignore[import-untyped]
+from adb_shell.exceptions import TcpTimeoutException
+from adb_shell.transport.tcp_transport import TcpTransport
 
 KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 

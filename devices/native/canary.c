@@ -2,8 +2,8 @@
  *
  * One half is arithmetic in the first cache, like the inner loop of a convolution: it slows with the core's clock and
  * with whoever shares its execution ports. The other half reads 4 MB, a cache line at a time: it slows with whoever
- * shares the outer caches and the memory. Each half alone follows some networks and misses others; their sum followed
- * MobileNetV2 in both runtimes best (standard deviation of a launch 0.8 %, against 1.0 to 1.3 % for either half). */
+ * shares the outer caches and the memory. Each half alone follows some networks and misses others; in a trial their sum
+ * followed MobileNetV2 in both runtimes best (standard deviation of a launch 0.8 %, against 1.0 to 1.3 % for either half). */
 #include "runner.h"
 
 enum { ROWS = 48, DEPTH = 64, COLUMNS = 192, REPEATS = 5, STREAM_BYTES = 4 << 20, CACHE_LINE = 64 };

@@ -44,7 +44,7 @@ def tucker2(weight: Tensor, rank_out: int, rank_in: int, method: str = "hooi") -
     """
     import torch
     from tensorly.decomposition import partial_tucker
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     c_out, c_in = weight.shape[:2]
     if not (1 <= rank_out <= c_out and 1 <= rank_in <= c_in):
