@@ -15,7 +15,7 @@ import contextlib
 import random
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from devices.errors import CommandTimeout, TransferError
@@ -111,6 +111,102 @@ class TransportContract:
             with raises(TransferError):
                 transport.pull(f"{folder}/missing", home / "file")
             assert [path.read_bytes() for path in home.iterdir()] == [b"old"]
+
+    def test_many_files_at_once_and_back(self, transport: Transport, tmp_path: Path) -> None:
+        contents = {f"{number:03d}.bin": random.Random(number).randbytes(number) for number in range(500)}
+        contents["large"] = random.Random(1).randbytes(5_000_000)
+        files = written(tmp_path / "here", contents)
+        with scratch(transport) as folder:
+            transport.push_many(files, f"{folder}/a new one/in it")
+            assert listing(transport, f"{folder}/a new one/in it") == sorted(contents)
+            assert transport.pull_folder(f"{folder}/a new one/in it", tmp_path / "back" / "here") == sorted(contents)
+        assert {path.name: path.read_bytes() for path in (tmp_path / "back" / "here").iterdir()} == contents
+
+    def test_no_files_at_once(self, transport: Transport, tmp_path: Path) -> None:
+        with scratch(transport) as folder:
+            transport.push_many({}, f"{folder}/empty")
+            assert listing(transport, folder) == ["empty"]
+            assert transport.pull_folder(f"{folder}/empty", tmp_path / "back") == []
+            assert list((tmp_path / "back").iterdir()) == []
+            with raises(TransferError):
+                transport.pull_folder(f"{folder}/missing", tmp_path / "none")
+
+    def test_names_of_many_files_round_trip(self, transport: Transport, tmp_path: Path) -> None:
+        contents = {name: name.encode() for name in NAMES}
+        files = written(tmp_path / "here", {str(number): name.encode() for number, name in enumerate(NAMES)})
+        with scratch(transport) as folder:
+            transport.push_many(dict(zip(NAMES, files.values(), strict=True)), folder)
+            assert listing(transport, folder) == sorted(NAMES)
+            assert transport.pull_folder(folder, tmp_path / "back") == sorted(NAMES)
+        assert {path.name: path.read_bytes() for path in (tmp_path / "back").iterdir()} == contents
+
+    def test_names_that_no_file_of_a_folder_has(self, transport: Transport, tmp_path: Path) -> None:
+        (local,) = written(tmp_path, {"local": b"x"}).values()
+        with scratch(transport) as folder:
+            for name in ("", ".", "..", ".hidden", "a/b", "/a", "a\nb", "a\0b", "\x1b[2J", "é" * 128):
+                with raises(ValueError):
+                    transport.push_many({"good": local, name: local}, folder)
+            assert listing(transport, folder) == []
+
+    def test_many_files_replace_those_that_are_there(self, transport: Transport, tmp_path: Path) -> None:
+        with scratch(transport) as folder:
+            for content in (b"long " * 1000, b"short", b""):
+                files = written(tmp_path / "here", dict.fromkeys(("a", "b", "c"), content))
+                files["b"].chmod(0o755)
+                transport.push_many(files, folder)
+                assert [transport.run(["cat", f"{folder}/{name}"]).stdout for name in files] == [content] * 3
+                transport.pull_folder(folder, tmp_path / "back")
+                assert [(tmp_path / "back" / name).read_bytes() for name in files] == [content] * 3
+            assert listing(transport, folder) == sorted(path.name for path in (tmp_path / "back").iterdir()) == [*"abc"]
+            modes = transport.run(["stat", "-c", "%a", *(f"{folder}/{name}" for name in files)]).stdout.split()
+            assert modes == [f"{path.stat().st_mode & 0o777:o}".encode() for path in files.values()]
+
+    def test_many_files_onto_a_folder_fail(self, transport: Transport, tmp_path: Path) -> None:
+        files = written(tmp_path / "here", {"a": b"a", "taken": b"b"})
+        with scratch(transport) as folder:
+            assert transport.run(["mkdir", "-p", f"{folder}/taken/inner"]).status == 0
+            with raises(TransferError):
+                transport.push_many(files, folder)
+            with raises(TransferError):
+                transport.push_many({"b": files["a"], "missing": tmp_path / "missing"}, folder)
+            assert set(listing(transport, folder)) <= {"a", "b", "taken"}
+            assert listing(transport, f"{folder}/taken") == ["inner"]
+
+    def test_only_plain_files_of_a_folder_come(self, transport: Transport, tmp_path: Path) -> None:
+        files = written(tmp_path / "here", {"plain": b"plain", "other": b"other"})
+        script = 'cd "$1"; mkdir inner; cp plain inner/file; ln -s plain link; ln -s /proc/stat far; mkfifo pipe; ln plain too'
+        with scratch(transport) as folder:
+            transport.push_many(files, folder)
+            assert transport.run(["sh", "-c", script, "sh", folder]).status == 0
+            assert transport.pull_folder(folder, tmp_path / "back") == ["other", "plain", "too"]
+            contents = {path.name: path.read_bytes() for path in (tmp_path / "back").iterdir()}
+            assert contents == {"plain": b"plain", "other": b"other", "too": b"plain"}
+
+    def test_a_folder_that_is_too_large_stays(self, transport: Transport, tmp_path: Path) -> None:
+        files = written(tmp_path / "here", {"a": bytes(700_000), "b": bytes(300_000)})
+        home = tmp_path / "back"
+        with scratch(transport) as folder:
+            transport.push_many(files, folder)
+            for limits in (
+                {"max_bytes": 999_999},
+                {"max_files": 1},
+                {"max_bytes": 0},
+                {"max_bytes": 10, "max_files": 1},
+            ):
+                with raises(TransferError):
+                    transport.pull_folder(folder, home, **limits)
+            assert not home.exists() or list(home.iterdir()) == []
+            assert transport.pull_folder(folder, home, max_bytes=1_000_000, max_files=2) == ["a", "b"]
+
+    def test_a_folder_with_a_wrong_name_stays(self, transport: Transport, tmp_path: Path) -> None:
+        (local,) = written(tmp_path, {"local": b"x"}).values()
+        for name in (".hidden", "a\nb", "a\n5 b", "\x1b[31m", "tab\t", "\x7f"):
+            with scratch(transport) as folder:
+                transport.push_many({"good": local}, folder)
+                assert transport.run(["cp", f"{folder}/good", f"{folder}/{name}"]).status == 0
+                with raises(TransferError):
+                    transport.pull_folder(folder, tmp_path / "back")
+        assert not (tmp_path / "back").exists() or list((tmp_path / "back").iterdir()) == []
 
     def test_exit_statuses(self, transport: Transport) -> None:
         for status in (0, 1, 2, 71, 126, 127, 255):
@@ -225,6 +321,14 @@ def scratch(transport: Transport) -> Iterator[str]:
         assert transport.run(["find", folder, "-name", "*.part"]).stdout == b""
     finally:
         transport.run(["rm", "-rf", folder])
+
+
+def written(folder: Path, contents: Mapping[str, bytes]) -> dict[str, Path]:
+    """Local files with these contents, by their names."""
+    folder.mkdir(exist_ok=True)
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    return {name: folder / name for name in contents}
 
 
 def listing(transport: Transport, folder: str) -> list[str]:

@@ -9,6 +9,9 @@ shell_v2.py   the packets of a command: output, errors and the exit status apart
 command.py    one command on a phone, from its start to its last process
 sync.py       the packets of a file, both ways
 verify.py     the same file on both sides
+files.py      one file, sent or received and verified
+archive.py    many files as one archive
+pool.py       the links to one phone, for all its threads
 phone.py      AdbTransport, from the above
 describe.py   what a phone says of itself
 keys.py       the RSA key, where adb keeps it

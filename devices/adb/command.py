@@ -1,8 +1,8 @@
 """One command on a phone: started by the phone's own shell, read to its end, killed with all that it started.
 
 adbd starts each command in a session and a group of its own. The shell says its number, which is the group's, as the
-first line of output and then becomes the command; what adbd does not do at a time-out or a lost interest, killing the
-group, is done by that number.
+first line of output, starts the command and waits for it. What adbd does not do at a time-out or a lost interest, killing
+the group, is done by that number; at a lost link adbd hangs up on the shell alone, and the shell kills the group itself.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from devices.adb import shell_v2
 from devices.adb.errors import clean
-from devices.adb.stream import Link, ProtocolError, Silence, Stream
+from devices.adb.stream import Buffer, Link, ProtocolError, Silence, Stream
 from devices.transport import CommandResult, OnOutput
 
 SERVICE = "shell,v2,raw:"
@@ -23,9 +23,26 @@ LINE_BYTES = 3000
 PIECE_BYTES = 16384
 MAX_OUTPUT_BYTES = 1 << 28
 GRACE_S = 5
+# The shell outlives a TERM to its group, so that its end says when the command's own end has come. The command does not
+# inherit what is trapped, but ignores INT and QUIT, as all does that a shell starts in the background. The shell's own
+# word on how it ended ("Terminated") is not for stderr.
+START = """echo $$
+t= s=127
+trap t=1 TERM
+trap 'trap "" HUP TERM; kill -s TERM -- "-$$"; n=0
+while kill -0 $! && [ $n -lt 50 ]; do sleep 0.1 || sleep 1; n=$((n + 1)); done
+kill -s KILL -- "-$$"' HUP
+exec """
+WAIT = """ </dev/null &
+exec 2>/dev/null
+while t=; wait $!; n=$?; [ $n = 127 ] || s=$n; [ "$t" ]; do :; done
+exit $s"""
+# a leader that has ended is a zombie for as long as adbd cannot get rid of its output
 KILL = """kill -s TERM -- "-$1" 2>/dev/null || exit 0
 n=0
-while kill -0 "$1" 2>/dev/null && [ "$n" -lt "$2" ]; do sleep 0.1 || sleep 1; n=$((n + 1)); done
+while read -r pid name state rest <"/proc/$1/stat" && [ "$state" != Z ] && [ "$n" -lt "$2" ]; do
+  sleep 0.1 || sleep 1; n=$((n + 1))
+done 2>/dev/null
 kill -s KILL -- "-$1" 2>/dev/null
 exit 0"""
 
@@ -43,7 +60,7 @@ def shell_line(argv: Sequence[str]) -> str:
         raise ValueError(f"no program's name begins {list(argv)[:1]!r}")
     if any("\0" in argument for argument in argv):
         raise ValueError("embedded null byte")
-    return f"echo $$;exec {shlex.join(argv)} </dev/null"
+    return START + shlex.join(argv) + WAIT
 
 
 def shown(argv: Sequence[str]) -> str:
@@ -95,7 +112,7 @@ def run_command(
     return CommandResult(tuple(argv), output.status, bytes(output.stdout), bytes(output.stderr), wall_s)
 
 
-def _receive(link: Link, stream: Stream, deadline: float | None, patience_s: float) -> bytes:
+def _receive(link: Link, stream: Stream, deadline: float | None, patience_s: float) -> Buffer:
     """What comes next. A command may be silent for as long as it likes, provided that the link is alive."""
     while True:
         wait_s = patience_s
@@ -121,7 +138,7 @@ class _Output:
         self.group: int | None = None
         self.status: int | None = None
 
-    def take(self, data: bytes) -> None:
+    def take(self, data: Buffer) -> None:
         for kind, part in self._decoder.feed(data):
             if kind == shell_v2.STDOUT:
                 self._stdout(part)

@@ -15,6 +15,8 @@ CPUINFO = "/proc/cpuinfo"
 MEMINFO = "/proc/meminfo"
 TEXTS = (PRESENT, CPUINFO, MEMINFO)
 UNKNOWN = "unknown"
+EMULATED = ("ro.kernel.qemu", "ro.boot.qemu")
+"""One of them is "1" on an emulated phone, Android's own emulator too: its times are its host's."""
 MAX_PROPERTIES = 4096
 MAX_TEXT = 120
 
@@ -38,6 +40,7 @@ def description_of(name: str, properties: Mapping[str, str], texts: Mapping[str,
         abi=properties.get("ro.product.cpu.abi") or machine or UNKNOWN,
         cores=_cores(texts),
         memory_bytes=int(memory[1]) * 1024 if memory else None,
+        simulated=any(properties.get(name) == "1" for name in EMULATED),
     )
 
 

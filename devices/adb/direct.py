@@ -26,7 +26,7 @@ from adb_shell.exceptions import (
 from adb_shell.hidden_helpers import _AdbTransactionInfo
 
 from devices.adb.keys import Keys
-from devices.adb.stream import PATIENCE_S, Link, Refused, Silence, Stream
+from devices.adb.stream import PATIENCE_S, Buffer, Link, Refused, Silence, Stream
 from devices.adb.wire import WholeTcp, Wire
 
 CONNECT_S = 5.0
@@ -34,6 +34,7 @@ DIALOG_S = 10.0
 """How long the dialog on the phone is waited for; who answers it later starts again."""
 VERSION_WITHOUT_CHECKSUMS = 0x01000001
 MAX_PAYLOAD_BYTES: int = constants.MAX_ADB_DATA
+MAX_WAITING_PACKETS = 64
 STLS = struct.unpack("<I", b"STLS")[0]
 FEATURES = b"features=shell_v2,cmd,stat_v2"
 
@@ -48,13 +49,14 @@ class Packets(_AdbIOManager):  # type: ignore[misc]
     def __init__(self, wire: Wire) -> None:
         super().__init__(wire)
         self._wire = wire
-        self._partial = bytearray()
+        # the packet that is coming: its header, its data, and how many bytes of both together there are
+        self._header, self._data, self._got = bytearray(constants.MESSAGE_SIZE), bytearray(), 0
         self._peer_version = 0
         self.banner = b""
         self.heard_s = 0.0
 
     def connect(self, *arguments: Any) -> Any:
-        self._partial.clear()
+        self._data, self._got = bytearray(), 0
         self._peer_version = 0
         return super().connect(*arguments)
 
@@ -65,28 +67,31 @@ class Packets(_AdbIOManager):  # type: ignore[misc]
         words = (msg.command, msg.arg0, msg.arg1, len(msg.data), summed, msg.magic)
         self._wire.write_packet(struct.pack(constants.MESSAGE_FORMAT, *words), msg.data, adb_info.transport_timeout_s)
 
-    def _read_packet_from_device(self, adb_info: Any) -> tuple[bytes, int, int, bytes]:
+    def _read_packet_from_device(self, adb_info: Any) -> tuple[bytes, int, int, bytearray]:
         """The next packet. What came of one before a time-out is kept for the next call."""
         deadline = time.monotonic() + adb_info.transport_timeout_s
-        self._fill(constants.MESSAGE_SIZE, deadline)
-        word, arg0, arg1, length, summed = unpack(bytes(self._partial[: constants.MESSAGE_SIZE]))
+        self._fill(self._header, deadline)
+        word, arg0, arg1, length, summed = unpack(bytes(self._header))
         if word == STLS:
             raise TlsWanted("it answered STLS")
         command = constants.WIRE_TO_ID.get(word)
         if command is None or length > MAX_PAYLOAD_BYTES:
-            raise InvalidCommandError(f"a packet that begins with {bytes(self._partial[:24])!r}")
-        self._fill(constants.MESSAGE_SIZE + length, deadline)
-        data = bytes(self._partial[constants.MESSAGE_SIZE :])
-        self._partial.clear()
+            raise InvalidCommandError(f"a packet that begins with {bytes(self._header)!r}")
+        if len(self._data) != length:
+            self._data = bytearray(length)
+        self._fill(self._data, deadline, constants.MESSAGE_SIZE)
+        data, self._data, self._got = self._data, bytearray(), 0
         if self._peer_version < VERSION_WITHOUT_CHECKSUMS and summed and checksum(data) != summed:
             raise InvalidChecksumError(f"{checksum(data)} in place of {summed}")
         if command == constants.CNXN:
-            self._peer_version, self.banner = arg0, data
+            self._peer_version, self.banner = arg0, bytes(data)
         return command, arg0, arg1, data
 
-    def _fill(self, size: int, deadline: float) -> None:
-        while len(self._partial) < size:
-            self._partial += self._wire.bulk_read(size - len(self._partial), deadline - time.monotonic())
+    def _fill(self, part: bytearray, deadline: float, before: int = 0) -> None:
+        """One part of a packet, of which `before` bytes precede it."""
+        while self._got < before + len(part):
+            left = memoryview(part)[self._got - before :]
+            self._got += self._wire.read_into(left, deadline - time.monotonic())
             self.heard_s = time.monotonic()
 
 
@@ -133,6 +138,14 @@ class DirectLink(AdbDevice, Link):  # type: ignore[misc]
         return stream
 
     def usable(self) -> bool:
+        # what waits is taken in first: the phone's own end of a stream that was closed here comes after the call that closed it
+        waiting = iter(range(MAX_WAITING_PACKETS))
+        try:
+            self.wait_until(lambda: next(waiting, None) is None, 0.0)
+        except Silence:
+            pass
+        except Exception:  # whatever ails it, another link is made
+            return False
         return self.available and not self._wire.cut()
 
     def send_packet(self, command: bytes, arg0: int, arg1: int, data: Any = b"") -> None:
@@ -202,13 +215,13 @@ class DirectStream(Stream):
         self.remote_id = 0
         self.ended = False
         self._unanswered = 0
-        self._inbox: list[bytes] = []
+        self._inbox: list[Buffer] = []
 
     @property
     def heard_s(self) -> float:  # type: ignore[override]
         return self._link.heard_s
 
-    def take(self, command: bytes, remote_id: int, data: bytes) -> None:
+    def take(self, command: bytes, remote_id: int, data: Buffer) -> None:
         """A packet for this stream, from the link."""
         if command == constants.OKAY:
             self._unanswered = 0
@@ -230,7 +243,7 @@ class DirectStream(Stream):
             self._link.send_packet(constants.WRTE, self._local_id, self.remote_id, piece)
             left = left[len(piece) :]
 
-    def recv(self, timeout_s: float) -> bytes:
+    def recv(self, timeout_s: float) -> Buffer:
         self._link.wait_until(lambda: bool(self._inbox) or self.ended, timeout_s)
         if not self._inbox:
             return b""

@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import hashlib
 import secrets
-import stat
-import threading
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, cast
 
 from devices.adb import sync
+from devices.adb.archive import PACK, UNPACK, large_files, pack, plan, unpack
 from devices.adb.command import GRACE_S, OutOfTime, kill_argv, run_command, shown
 from devices.adb.describe import TEXTS, description_of, parse_properties
 from devices.adb.errors import CABLE, clean, mapped
-from devices.adb.stream import PATIENCE_S, Link, Stream
-from devices.adb.verify import FINISH, SUM, Hashed, Sink
+from devices.adb.files import Copied, Damaged, receive, send
+from devices.adb.pool import LinkPool
+from devices.adb.stream import PATIENCE_S, Link
+from devices.adb.verify import FINISH, SUM, SWEEP
 from devices.errors import CommandTimeout, DeviceError, DeviceLost, TransferError
-from devices.transport import CommandResult, DeviceDescription, OnOutput, Transport
+from devices.folders import arriving, check_given
+from devices.transport import (
+    HALF_FILES,
+    MAX_FOLDER_BYTES,
+    MAX_FOLDER_FILES,
+    CommandResult,
+    DeviceDescription,
+    OnOutput,
+    OnProgress,
+    Transport,
+)
 
 WORKDIR = "/data/local/tmp/handset"
-MAX_PULL_BYTES = 1 << 32
 TEXT_BYTES = 65536
 TEXTS_AT_ONCE = 256
 HASH_BYTES_A_SECOND = 5_000_000
 """The slowest phone that a limit of time has to bear with."""
+HEADER_BYTES = 4096
+"""The most that an archive adds to a file's bytes: headers with its name, and what fills its last block."""
 
 # all but head is the shell itself: a process for each path would take seconds
 READ = """m=$1; shift
@@ -35,7 +47,7 @@ for f; do
 done"""
 
 
-class AdbTransport(Transport):
+class AdbTransport(LinkPool, Transport):
     """A phone. Threads may use it at once: each has a link of its own, or waits where there is but one (USB).
 
     Args:
@@ -47,69 +59,53 @@ class AdbTransport(Transport):
     def __init__(
         self, name: str, connect: Callable[[], Link], *, workdir: str = WORKDIR, patience_s: float = PATIENCE_S
     ) -> None:
-        self.name, self.workdir = name, workdir
-        self._connect, self._patience_s = connect, patience_s
-        self._free = threading.Condition()
-        self._idle: list[Link] = []
-        self._busy: list[Link] = []
-        self._closed = False
+        super().__init__(name, connect)
+        self.workdir, self._patience_s = workdir, patience_s
 
-    def push(self, local: Path, remote: str, *, on_progress: sync.OnProgress = lambda sent: None) -> None:
-        """See `Transport`. on_progress: called with the number of bytes that were sent so far."""
+    def push(self, local: Path, remote: str, *, on_progress: OnProgress = lambda sent: None) -> None:
+        """See `Transport`."""
         # a name of its own: adbd removes the file of a push that was cut, and may come to it when the next one is under way
         part = f"{remote}.{secrets.token_hex(4)}.part"
-        what = f"push {local} to {clean(remote, 200)}"
+        what = f"push {local} to {clean(remote, 200)} on {self.name}"
+        with self._swept(remote):
+            copied = self._send(local, part, what, on_progress)
+            self._finish(remote, [FINISH, "sh", part, *copied.proof, remote, f"{copied.mode:o}"], copied.size, what)
+
+    def push_many(self, files: Mapping[str, Path], folder: str, *, on_progress: OnProgress = lambda sent: None) -> None:
+        """See `Transport`. Small files go as archives, which the phone unpacks beside their places."""
+        check_given(files)
+        what = f"push {len(files)} files to {clean(folder, 200)} on {self.name}"
         try:
-            file = local.open("rb")
+            alone, archives = plan(files)
+            sent = 0
+            for name in alone:
+                self.push(files[name], f"{folder}/{name}", on_progress=_after(sent, on_progress))
+                sent += files[name].stat().st_size
+            for names in archives:
+                some = {name: files[name] for name in names}
+                sent += self._push_archive(some, folder, what, _after(sent, on_progress))
         except OSError as error:
-            raise TransferError(f"cannot {what}: {error.strerror}") from error
-        with file:
-            status = os.fstat(file.fileno())
-            mode = stat.S_IMODE(status.st_mode) & 0o777
-            source = Hashed(file)
-            try:
-                with self._link(f"pushing {local}") as link, contextlib.closing(self._open_sync(link)) as stream:
-                    to = cast(BinaryIO, source)
-                    sync.send_file(stream, part, mode, to, int(status.st_mtime), self._patience_s, on_progress)
-            except (sync.SyncFailed, sync.LocalError) as error:
-                self._remove(part)
-                free = "free space on the phone (df), and whether its shell may write there"
-                raise TransferError(f"cannot {what} on {self.name}: {error}", try_=free) from error
-            except DeviceLost:
-                raise
-            except BaseException:
-                self._remove(part)
-                raise
-        sums = source.sums
-        argv = ["sh", "-c", FINISH, "sh", part, remote, f"{mode:o}", str(sums.size), str(sums.count), sums.text()]
-        ended = self.run(argv, timeout_s=60 + sums.size / HASH_BYTES_A_SECOND)
-        if ended.status != 0:
-            reason = clean(ended.stderr.decode("utf-8", "replace"), 200)
-            raise TransferError(f"cannot {what} on {self.name}: {reason}")
+            raise TransferError(f"cannot {what}: {error.filename or ''} {error.strerror or error}") from error
+        if not files:
+            self._make_folder(folder)
 
     def pull(self, remote: str, local: Path) -> None:
         what = f"pull {clean(remote, 200)} from {self.name} to {local}"
         part = local.with_name(local.name + ".part")
         try:
             with self._link(f"pulling {clean(remote, 200)}") as link:
-                with contextlib.closing(self._open_sync(link)) as stream:
-                    mode = sync.stat_mode(stream, remote, self._patience_s)
-                    if mode == 0:
-                        raise TransferError(f"cannot {what}: there is no such file, or not for the phone's shell")
-                    if stat.S_ISDIR(mode):
-                        raise TransferError(f"cannot {what}: it is a folder")
-                    sink = Sink(part)
-                    try:
-                        sync.receive_file(stream, remote, sink.write, MAX_PULL_BYTES, self._patience_s)
-                    finally:
-                        sink.close()
-            sums = sink.sums
-            argv = ["sh", "-c", SUM, "sh", remote, str(sums.count)]
-            said = self.run(argv, timeout_s=60 + sums.size / HASH_BYTES_A_SECOND).stdout.decode("ascii", "replace")
-            if said.strip() != f"{sums.size}\n{sums.text()}":
-                raise TransferError(f"cannot {what}: it arrived damaged, or changed meanwhile", try_="pull it again")
-            part.chmod(mode & 0o777 if stat.S_ISREG(mode) else 0o644)
+                copied = receive(link, remote, part, self._patience_s)
+            if copied.sums is not None:
+                argv = ["sh", "-c", SUM, "sh", remote, str(copied.sums.count)]
+                said = self.run(argv, timeout_s=_limit_s(copied.size)).stdout.decode("ascii", "replace")
+                if said.strip() != f"{copied.size}\n{copied.sums.text()}":
+                    raise Damaged
+            part.chmod(copied.mode)
             part.replace(local)
+        except Damaged:
+            raise TransferError(
+                f"cannot {what}: it arrived damaged, or changed meanwhile", try_="pull it again"
+            ) from None
         except (sync.SyncFailed, sync.LocalError) as error:
             raise TransferError(f"cannot {what}: {error}") from error
         except OSError as error:
@@ -117,6 +113,40 @@ class AdbTransport(Transport):
         finally:
             with contextlib.suppress(OSError):
                 part.unlink()
+
+    def pull_folder(
+        self, remote: str, local: Path, *, max_bytes: int = MAX_FOLDER_BYTES, max_files: int = MAX_FOLDER_FILES
+    ) -> list[str]:
+        """See `Transport`. One command, whose output is an archive in memory; files over 4 MiB then come one by one."""
+        what = f"pull the folder {clean(remote, 200)} from {self.name} to {local}"
+        left_bytes = max_bytes + HEADER_BYTES * (max_files + 8)
+
+        def count(data: bytes) -> None:
+            nonlocal left_bytes
+            left_bytes -= len(data)
+            if left_bytes < 0:
+                raise _TooLarge
+
+        try:
+            argv = ["sh", "-c", PACK, "sh", remote, HALF_FILES]
+            packed = self.run(argv, timeout_s=_limit_s(max_bytes), on_output=count)
+            if not packed.stderr.startswith(b"%s  -\n" % hashlib.sha256(packed.stdout).hexdigest().encode()):
+                reason = clean(packed.stderr.decode("utf-8", "replace"), 200)
+                raise TransferError(f"cannot {what}: {reason or 'it arrived damaged'}", try_="pull it again")
+            files = unpack(packed.stdout, max_bytes, max_files)
+            large = large_files(packed.stderr, files, max_bytes, max_files)
+            with arriving(local) as part:
+                for name, content in files.items():
+                    (part / name).write_bytes(content)
+                for name, size in large.items():
+                    self.pull(f"{remote}/{name}", part / name)
+                    if (part / name).stat().st_size != size:
+                        raise ValueError(f"{name} changed meanwhile")
+        except ValueError as error:
+            raise TransferError(f"cannot {what}: {error}") from None
+        except _TooLarge:
+            raise TransferError(f"cannot {what}: it holds over {max_bytes} bytes or {max_files} files") from None
+        return sorted([*files, *large])
 
     def run(
         self, argv: Sequence[str], *, timeout_s: float | None = None, on_output: OnOutput | None = None
@@ -168,21 +198,51 @@ class AdbTransport(Transport):
         uname = self.run(["uname", "-r", "-m"], timeout_s=30).stdout.decode("utf-8", "replace")
         return description_of(self.name, self.properties(), self.read_texts(TEXTS), uname)
 
-    def close(self) -> None:
-        with self._free:
-            self._closed = True
-            links, self._idle = self._idle + self._busy, []
-            self._free.notify_all()
-        for link in links:
-            with contextlib.suppress(Exception):
-                link.close()
+    def _push_archive(self, files: Mapping[str, Path], folder: str, what: str, on_progress: OnProgress) -> int:
+        """Returns the bytes of the files. Raises: OSError: one cannot be read; TransferError, DeviceLost."""
+        stem, token = f"{folder}/", secrets.token_hex(4)
+        part, new = f"{stem}.{token}.part", f"{stem}.{token}.new"
+        with tempfile.TemporaryDirectory(prefix="handset-") as scratch, self._swept(stem):
+            archive = Path(scratch) / "archive"
+            listing, size = pack(files, archive, new)
+            copied = self._send(archive, part, what, lambda sent: on_progress(min(sent, size)))
+            self._finish(stem, [UNPACK, "sh", part, new, folder, *copied.proof, listing], copied.size, what)
+        return size
 
-    def _open_sync(self, link: Link) -> Stream:
-        return link.open("sync:", self._patience_s)
+    def _send(self, local: Path, part: str, what: str, on_progress: OnProgress) -> Copied:
+        """A file to `part`. Raises: TransferError, DeviceLost."""
+        try:
+            with local.open("rb") as file, self._link(f"pushing {local}") as link:
+                return send(link, file, part, self._patience_s, on_progress)
+        except (sync.SyncFailed, sync.LocalError) as error:
+            free = "free space on the phone (df), and whether its shell may write there"
+            raise TransferError(f"cannot {what}: {error}", try_=free) from error
+        except Damaged:
+            raise TransferError(f"cannot {what}: it arrived damaged", try_="push it again") from None
+        except OSError as error:
+            raise TransferError(f"cannot {what}: {error.strerror}") from error
 
-    def _remove(self, path: str) -> None:
+    def _finish(self, stem: str, script: Sequence[str], size_bytes: int, what: str) -> None:
+        """A script, and its arguments, that gives what was sent its place. Raises: TransferError, DeviceLost."""
+        ended = self.run(["sh", "-c", *script], timeout_s=_limit_s(size_bytes))
+        if ended.status != 0:
+            raise TransferError(f"cannot {what}: {clean(ended.stderr.decode('utf-8', 'replace'), 200)}")
+        if ended.stdout:
+            self._sweep(stem)
+
+    @contextlib.contextmanager
+    def _swept(self, stem: str) -> Iterator[None]:
+        """After an error in the block, unless the phone was lost with it, no half file is left there."""
+        try:
+            yield
+        except BaseException as error:
+            if isinstance(error, CommandTimeout) or not isinstance(error, DeviceLost):
+                self._sweep(stem)
+            raise
+
+    def _sweep(self, stem: str) -> None:
         with contextlib.suppress(DeviceError):
-            self.run(["rm", "-f", "--", path], timeout_s=GRACE_S * 2)
+            self.run(["sh", "-c", SWEEP, "sh", stem], timeout_s=GRACE_S * 2)
 
     def _kill(self, link: Link, group: int) -> None:
         """Ends a group of processes, over a second link where there can be one: the first may be in mid-packet."""
@@ -195,42 +255,15 @@ class AdbTransport(Transport):
                 except OutOfTime:
                     raise DeviceLost(f"{self.name} does not end a command", try_=CABLE) from None
 
-    @contextlib.contextmanager
-    def _link(self, doing: str) -> Iterator[Link]:
-        """A link that nobody else uses in the block; closed after any error but the phone's plain refusal."""
-        with mapped(self.name, doing):
-            link = self._take()
-            try:
-                yield link
-            except (sync.SyncFailed, TransferError):
-                self._give(link)
-                raise
-            except BaseException:
-                link.close()
-                self._give(link)
-                raise
-            self._give(link)
 
-    def _take(self) -> Link:
-        with self._free:
-            while True:
-                if self._closed:
-                    raise ConnectionResetError("this transport was closed")
-                while self._idle:
-                    link = self._idle.pop()
-                    if link.usable():
-                        self._busy.append(link)
-                        return link
-                    link.close()
-                if not any(not link.shared for link in self._busy):
-                    link = self._connect()
-                    self._busy.append(link)
-                    return link
-                self._free.wait()
+class _TooLarge(Exception):
+    """A phone writes more than was asked for."""
 
-    def _give(self, link: Link) -> None:
-        with self._free:
-            self._busy.remove(link)
-            if not self._closed and link.usable():
-                self._idle.append(link)
-            self._free.notify()
+
+def _after(sent: int, on_progress: OnProgress) -> OnProgress:
+    return lambda more: on_progress(sent + more)
+
+
+def _limit_s(size_bytes: int) -> float:
+    """What a command that reads so much may take."""
+    return 60 + size_bytes / HASH_BYTES_A_SECOND

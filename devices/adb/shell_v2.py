@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from devices.adb.stream import ProtocolError
+from devices.adb.stream import Buffer, ProtocolError
 
 STDIN, STDOUT, STDERR, EXIT, CLOSE_STDIN = range(5)
 HEADER = struct.Struct("<BI")
@@ -22,7 +22,7 @@ class Decoder:
     def __init__(self) -> None:
         self._left = bytearray()
 
-    def feed(self, data: bytes) -> list[tuple[int, bytes]]:
+    def feed(self, data: Buffer) -> list[tuple[int, bytes]]:
         """The packets (kind, data) that these bytes complete.
 
         Raises: ProtocolError: a length that no adbd sends.

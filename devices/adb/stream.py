@@ -8,6 +8,9 @@ PATIENCE_S = 30.0
 """How long a link may be silent before it is asked for a sign of life, and how long that may take."""
 
 
+Buffer = bytes | bytearray
+
+
 class Silence(Exception):
     """Nothing came within the time given. The stream is as it was."""
 
@@ -31,7 +34,7 @@ class Stream(ABC):
         """Sends all of it. Raises: Silence: for PATIENCE_S nothing could be sent; OSError: the link was cut."""
 
     @abstractmethod
-    def recv(self, timeout_s: float) -> bytes:
+    def recv(self, timeout_s: float) -> Buffer:
         """What has come, at least one byte; b"" once the other side has closed.
 
         Raises: Silence: nothing within `timeout_s`; 0 looks without waiting. OSError: the link was cut.

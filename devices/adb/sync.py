@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from devices.adb.errors import clean
 from devices.adb.stream import ProtocolError, Silence, Stream
+from devices.transport import OnProgress
 
 WORD = struct.Struct("<4sI")
 STAT = struct.Struct("<4sIII")
@@ -19,8 +20,6 @@ CHUNK_BYTES = 65536
 CHUNKS_A_PACKET = 15
 """So that they fit into one packet of 1 MiB: each packet is answered before the next."""
 MAX_PATH_BYTES = 1024
-
-OnProgress = Callable[[int], None]
 
 
 class SyncFailed(Exception):
@@ -32,14 +31,13 @@ class SyncReader:
 
     def __init__(self, stream: Stream, patience_s: float) -> None:
         self._stream, self._patience_s = stream, patience_s
-        self._left = bytearray()
+        self._left = memoryview(b"")
 
-    def take(self, size: int) -> bytes:
+    def take(self, size: int) -> memoryview:
         """Raises: Silence: nothing, not even a part, for the patience; OSError."""
         while len(self._left) < size:
             self._more(self._patience_s)
-        data = bytes(self._left[:size])
-        del self._left[:size]
+        data, self._left = self._left[:size], self._left[size:]
         return data
 
     def look(self) -> bool:
@@ -52,7 +50,7 @@ class SyncReader:
         """An answer's name and its number. Raises: SyncFailed: it is FAIL; ProtocolError: it is none of `expected`."""
         name, number = WORD.unpack(self.take(WORD.size))
         if name == b"FAIL":
-            reason = self.take(min(number, 4096)).decode("utf-8", "replace")
+            reason = str(self.take(min(number, 4096)), "utf-8", "replace")
             raise SyncFailed(clean(reason, 200) or "no reason was given")
         if name not in expected:
             raise ProtocolError(f"a sync answer {name!r} in place of {expected!r}")
@@ -68,7 +66,7 @@ class SyncReader:
                 raise
             if not data:
                 raise ConnectionResetError("the phone closed the stream in the middle of a file")
-            self._left += data
+            self._left = memoryview(b"".join((self._left, data)) if self._left else data)
             return
 
 
@@ -100,7 +98,9 @@ def send_file(
     reader.word(b"OKAY")
 
 
-def receive_file(stream: Stream, path: str, write: Callable[[bytes], object], limit: int, patience_s: float) -> int:
+def receive_file(
+    stream: Stream, path: str, write: Callable[[memoryview], object], limit: int, patience_s: float
+) -> int:
     """The bytes of `path`, to `write`; their number.
 
     Raises: SyncFailed, ProtocolError (over `limit` bytes), Silence, OSError.

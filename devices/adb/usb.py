@@ -1,4 +1,4 @@
-"""The same link over USB. It needs libusb1 (`pip install adb-shell[usb]`), and no adb server that holds the phone."""
+"""The same link over USB. It needs the system's libusb, and no adb server that holds the phone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,11 @@ def usb_serials() -> list[str]:
     import usb1
 
     serials = []
-    for one in transport.find_all_adb_devices():
+    try:
+        found = list(transport.find_all_adb_devices())
+    except (OSError, usb1.USBError):  # the libusb below it is not there, or may not look
+        return []
+    for one in found:
         try:
             serials.append(str(one.serial_number))
         except usb1.USBError:  # seen, but not ours to open: the udev rule is missing
@@ -68,6 +72,11 @@ def connect_usb(
                     raise TcpTimeoutException(str(error)) from error
                 raise
             return data
+
+        def read_into(self, buffer: memoryview, timeout_s: float) -> int:
+            data = self.bulk_read(len(buffer), timeout_s)
+            buffer[: len(data)] = data
+            return len(data)
 
         def write_packet(self, header: bytes, payload: Any, timeout_s: float) -> None:
             """In two: adbd takes a header and a payload as transfers of their own."""

@@ -20,7 +20,7 @@ class Wire(Protocol):
 
     def write_packet(self, header: bytes, payload: Any, timeout_s: float) -> None: ...
 
-    def bulk_read(self, numbytes: int, transport_timeout_s: float) -> bytes: ...
+    def read_into(self, buffer: memoryview, timeout_s: float) -> int: ...
 
     def cut(self) -> bool: ...
 
@@ -49,29 +49,39 @@ class WholeTcp(TcpTransport):  # type: ignore[misc]
         return len(data)
 
     def write_packet(self, header: bytes, payload: Any, timeout_s: float) -> None:
-        self.bulk_write(b"".join((header, payload)), timeout_s)
+        try:
+            sent = self._connection.sendmsg((header, payload))
+        except BlockingIOError:
+            sent = 0
+        for part in (header, payload):
+            self.bulk_write(memoryview(part)[sent:], timeout_s)
+            sent = max(0, sent - len(part))
 
-    def bulk_read(self, numbytes: int, transport_timeout_s: float) -> bytes:
-        """At least one byte. Raises: TcpTimeoutException; OSError: the link is closed."""
+    def read_into(self, buffer: memoryview, timeout_s: float) -> int:
+        """At least one byte; how many. Raises: TcpTimeoutException; OSError: the link is closed."""
         while True:
             try:
-                data: bytes = self._connection.recv(numbytes)
+                count = int(self._connection.recv_into(buffer))
             except BlockingIOError:
-                self._wait(select.POLLIN, transport_timeout_s)
+                self._wait(select.POLLIN, timeout_s)
                 continue
-            if not data:
+            if not count:
                 raise ConnectionResetError("the other side closed the link")
-            return data
+            return count
+
+    def bulk_read(self, numbytes: int, transport_timeout_s: float) -> bytes:
+        """As the library calls it."""
+        buffer = bytearray(numbytes)
+        return bytes(buffer[: self.read_into(memoryview(buffer), transport_timeout_s)])
 
     def cut(self) -> bool:
-        """Whether the link is known to be closed, or holds bytes that nobody asked for. Asks nobody."""
+        """Whether the link is known to be closed. Asks nobody."""
         try:
-            self._connection.recv(1, socket.MSG_PEEK)
+            return not self._connection.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
             return False
         except (OSError, AttributeError):
             return True
-        return True
 
     def unsent_bytes(self) -> int:
         """What lies in this side's buffer still; 0 where the system does not say."""

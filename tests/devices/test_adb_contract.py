@@ -212,6 +212,7 @@ def test_description_is_the_phones(transport: AdbTransport) -> None:
     assert description.model == "Google Pixel 9 (Google Tensor G4)"
     assert description.os == "Android 15 (AP3A.241105.007)"
     assert (description.kind, description.abi, description.cores, description.state) == ("adb", "x86_64", 8, "device")
+    assert description.simulated, "its times are this machine's"
 
 
 @pytest.fixture

@@ -137,6 +137,13 @@ def test_descriptions() -> None:
         "R5", {"ro.product.manufacturer": "HTC", "ro.product.model": "HTC One", "ro.hardware": "m7"}, {}, ""
     )
     assert (old.model, old.kernel, old.cores) == ("HTC One (m7)", "unknown", 1)
+    assert not full.simulated and not bare.simulated
+
+
+@pytest.mark.parametrize(("value", "simulated"), [("1", True), ("0", False), ("", False), ("yes", False)])
+@pytest.mark.parametrize("name", ["ro.kernel.qemu", "ro.boot.qemu"])
+def test_an_emulated_phone_says_so(name: str, value: str, simulated: bool) -> None:
+    assert describe.description_of("emulator-5554", {name: value}, {}, "").simulated is simulated
 
 
 def test_looking_for_phones_loads_neither_library() -> None:

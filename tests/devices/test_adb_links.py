@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
+import socket
 import sys
 import threading
 import time
@@ -207,15 +209,89 @@ def test_two_threads_and_a_cut(far: AdbTransport, proxy: Proxy) -> None:
     assert far.run(["echo", "again"]).stdout == b"again\n"
 
 
-def test_what_a_cut_leaves_running_is_only_what_ignores_a_hangup(
-    far: AdbTransport, near: AdbTransport, proxy: Proxy
-) -> None:
-    pids: list[bytes] = []
+def run_and_cut(far: AdbTransport, proxy: Proxy, argv: list[str], reset: bool = True) -> bytes:
+    """A command whose link is lost at its first output, for good: nobody can end it from here. Returns that output."""
+    said: list[bytes] = []
 
     def cut(data: bytes) -> None:
-        pids.append(data)
-        proxy.cut()
+        said.append(data)
+        proxy.cut(reset)
+        proxy.freeze()
 
     with pytest.raises(DeviceLost):
-        far.run(["sh", "-c", "echo $$; exec sleep 600"], on_output=cut)
-    wait_until_gone(near, b"".join(pids))
+        far.run(argv, on_output=cut)
+    return b"".join(said)
+
+
+SCRIPTS = {
+    "children": "sleep 600 & sleep 600 & echo $$ $!; wait",
+    "one that does not hear a hangup": "trap '' HUP; (sleep 600 & echo $$ $!; wait)",
+    "one in a pipe": "echo $$; sleep 600 | cat",
+    "one that heeds nothing": "trap '' HUP TERM; sleep 600 & echo $$ $!; wait; sleep 600",
+}
+
+
+@pytest.mark.parametrize("reset", [True, False])
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_cut_leaves_nothing_running(
+    far: AdbTransport, near: AdbTransport, proxy: Proxy, script: str, reset: bool
+) -> None:
+    pids = run_and_cut(far, proxy, ["sh", "-c", SCRIPTS[script]], reset)
+    wait_until_gone(near, pids)
+    assert b"sleep 600" not in near.run(["ps", "-o", "args"]).stdout
+
+
+def test_a_long_command_that_is_cut(far: AdbTransport, near: AdbTransport, proxy: Proxy) -> None:
+    wait_until_gone(near, run_and_cut(far, proxy, ["sh", "-c", SCRIPTS["children"], "x" * 50_000]))
+
+
+def test_a_command_that_is_cut_may_finish_its_line(far: AdbTransport, near: AdbTransport, proxy: Proxy) -> None:
+    script = "trap 'sleep 0.3; echo whole >\"$1/said\"; exit' TERM; echo $$; sleep 600 & wait"
+    with scratch(near) as folder:
+        wait_until_gone(near, run_and_cut(far, proxy, ["sh", "-c", script, "sh", folder]))
+        assert near.run(["cat", f"{folder}/said"]).stdout == b"whole\n"
+
+
+def test_nothing_is_left_of_a_command_but_itself(near: AdbTransport) -> None:
+    """The shell that waits for it is its parent, adds no word of its own and ends with it."""
+    before = near.run(["ps", "-o", "pid,args"]).stdout.count(b"\n")
+    killed = near.run(["sh", "-c", "echo out; echo err >&2; kill -KILL $$"])
+    assert (killed.status, killed.stdout, killed.stderr) == (137, b"out\n", b"err\n")
+    for script, status in (
+        ("kill -TERM 0; sleep 600", 143),
+        ("trap 'exit 5' TERM; kill 0; sleep 600 & wait", 5),
+        ("exit 127", 127),
+    ):
+        assert near.run(["sh", "-c", script], timeout_s=30).status == status
+    assert near.run(["ps", "-o", "pid,args"]).stdout.count(b"\n") == before
+
+
+def test_links_are_used_again(near: AdbTransport, far: AdbTransport, proxy: Proxy, tmp_path: Path) -> None:
+    """The phone's end of each stream comes after the call that used it, and is no reason for another connection."""
+    (tmp_path / "file").write_bytes(bytes(100_000))
+    with scratch(near) as folder:
+        for _ in range(5):
+            far.run(["true"])
+            far.push(tmp_path / "file", f"{folder}/file")
+            far.pull(f"{folder}/file", tmp_path / "back")
+    assert proxy.connections == 1
+
+
+def test_a_link_that_was_cut_while_it_was_idle(far: AdbTransport, proxy: Proxy) -> None:
+    """Also where packets of the last command lie before the end: no command is lost to it."""
+    far.run(["true"])
+    (link,) = far._idle
+    wire = link._wire._connection  # type: ignore[attr-defined]
+    proxy.cut(reset=False)
+    deadline = time.monotonic() + 10
+    while not select.select([wire], [], [], 10)[0] or not ended(wire):
+        assert time.monotonic() < deadline
+    assert far.run(["echo", "again"]).stdout == b"again\n"
+    assert proxy.connections == 2
+
+
+def ended(connection: socket.socket) -> bool:
+    """Whether the other side has closed; what came before lies there still."""
+    poll = select.poll()
+    poll.register(connection, select.POLLRDHUP)
+    return bool(poll.poll(0))

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.adb import shell_v2, sync
-from devices.adb.command import LINE_BYTES, OutOfTime, run_command, shell_line
+from devices.adb.command import LINE_BYTES, START, WAIT, OutOfTime, run_command, shell_line
 from devices.adb.stream import Link, ProtocolError, Refused, Silence, Stream
 
 PACKETS = st.lists(st.tuples(st.integers(0, 5), st.binary(max_size=300)), max_size=8)
@@ -98,11 +98,7 @@ TEXTS = st.text(st.characters(blacklist_characters="\0", blacklist_categories=["
 @given(st.lists(TEXTS, min_size=1, max_size=5))
 def test_arguments_reach_a_shell_as_they_are(arguments: list[str]) -> None:
     line = shell_line(["printf", "%s\\0", *arguments])
-    assert shlex.split(line.removeprefix("echo $$;exec ").removesuffix(" </dev/null")) == [
-        "printf",
-        "%s\\0",
-        *arguments,
-    ]
+    assert shlex.split(line.removeprefix(START).removesuffix(WAIT)) == ["printf", "%s\\0", *arguments]
 
 
 def test_arguments_reach_a_real_shell_as_they_are() -> None:
@@ -181,14 +177,14 @@ def test_a_phone_that_never_stops_writing(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_a_long_line_goes_over_the_shells_input() -> None:
     wire = stdout(b"77\n") + shell_v2.encode(shell_v2.EXIT, b"\0")
-    for size, service in ((10, "shell,v2,raw:echo $$;exec prog "), (LINE_BYTES, "shell,v2,raw:exec sh")):
+    for size, service in ((10, f"shell,v2,raw:{START}prog "), (LINE_BYTES, "shell,v2,raw:exec sh")):
         stream = Canned([wire])
         link = CannedLink(stream)
         run(link, [], argv=("prog", "x" * size))
         assert link.services[0].startswith(service)
         packets = shell_v2.Decoder().feed(bytes(stream.sent))
         script = b"".join(data for kind, data in packets if kind == shell_v2.STDIN)
-        assert script == (b"" if size == 10 else b"echo $$;exec prog " + b"x" * size + b" </dev/null\n")
+        assert script == (b"" if size == 10 else f"{START}prog {'x' * size}{WAIT}\n".encode())
         assert [kind for kind, _ in packets][-1:] == ([] if size == 10 else [shell_v2.CLOSE_STDIN])
 
 

@@ -141,6 +141,7 @@ def properties(phone: str, abi: str, require_auth: bool) -> str:
         name, _, value = line.partition("]: [")
         found[name[1:]] = value[:-1]
     found["ro.adb.secure"] = str(int(require_auth))
+    found["ro.boot.qemu"] = "1"  # its times are this machine's, not a phone's
     if abi != "arm64":
         found |= dict.fromkeys((f"ro.product.cpu.{suffix}" for suffix in ("abi", "abilist", "abilist64")), abi)
         found["ro.product.cpu.abilist32"] = ""
