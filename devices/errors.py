@@ -6,6 +6,7 @@ DeviceError              (3)  base
 ├── DeviceLost           (3)  the link or the machine went away
 │   └── CommandTimeout   (3)  a command did not end within its limit and was killed
 ├── TransferError        (3)  a file did not arrive whole
+├── NotQuiet             (4)  the device is there but too hot, too busy or too empty to be measured on, and stayed so
 └── BundleError          (3)  the runner or a runtime library is missing, was tampered with or cannot be built
 """
 
@@ -40,6 +41,10 @@ class CommandTimeout(DeviceLost):
 
 class TransferError(DeviceError):
     pass
+
+
+class NotQuiet(DeviceError):
+    exit_status = 4
 
 
 class BundleError(DeviceError):

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devices.conditions import CPU, STATUS, Conditions, cpu_mask, online_cores, read_conditions
+from devices.conditions import Conditions, cpu_mask, online_cores, read_conditions
+from devices.conditions.affinity import CPU, STATUS
+from devices.conditions.ask import ask, read_files
+from devices.conditions.snapshot import conditions_of
 from devices.cores import MAX_CORES, biggest_cluster, choose_mask, cores_of, parse_cpu_list
 from devices.host import HostTransport
 
-
-class Files(HostTransport):
-    """A device that is nothing but the files given."""
-
-    def __init__(self, files: Mapping[str, str]) -> None:
-        super().__init__(Path("/nowhere"))
-        self.files = files
-
-    def read_texts(self, paths: Sequence[str]) -> dict[str, str]:
-        return {path: self.files[path] for path in paths if path in self.files}
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from fake_device import FakeDevice as Files
 
 
 def phone(speeds: Sequence[object], source: str = "cpu_capacity", **more: str) -> Files:
@@ -162,40 +159,142 @@ def test_any_text_gives_a_mask(files: dict[str, str]) -> None:
     assert 0 <= cpu_mask(Files(files), 2) < 1 << 64
 
 
-def test_conditions_of_a_phone() -> None:
-    files = {
-        f"{CPU}/online": "0-2\n",
-        "/proc/loadavg": "0.52 0.58 0.59 1/389 12345\n",
-        f"{CPU}/cpu0/cpufreq/scaling_cur_freq": "1800000\n",
-        f"{CPU}/cpu2/cpufreq/scaling_cur_freq": "<unknown>\n",
-        "/sys/class/thermal/thermal_zone0/temp": "41200\n",
-        "/sys/class/thermal/thermal_zone1/temp": "-274000\n",
-        "/sys/class/thermal/thermal_zone2/temp": "999999\n",
-        "/sys/class/thermal/thermal_zone3/temp": "38000\n",
-    }
-    assert read_conditions(Files(files)) == Conditions(0.52, 41.2, (1800000, None, None))
+FILES = {
+    f"{CPU}/online": "0-2\n",
+    "/proc/loadavg": "0.52 0.58 0.59 1/389 12345\n",
+    "/proc/uptime": "12424.98 90000.11\n",
+    "/proc/sys/kernel/random/boot_id": "90f5b588-5587-46d6-bf6f-8d66d9b613c4\n",
+    f"{CPU}/cpu0/cpufreq/scaling_cur_freq": "1800000\n",
+    f"{CPU}/cpu2/cpufreq/scaling_cur_freq": "<unknown>\n",
+    "/sys/class/thermal/thermal_zone0/temp": "41200\n",
+    "/sys/class/thermal/thermal_zone0/type": "cpu-0-0-usr\n",
+    "/sys/class/thermal/thermal_zone1/temp": "-274000\n",
+    "/sys/class/thermal/thermal_zone2/temp": "999999\n",
+    "/sys/class/thermal/thermal_zone3/temp": "38000\n",
+    "/sys/class/thermal/thermal_zone4/temp": "88\n",
+    "/sys/class/thermal/thermal_zone4/type": "soc\n",
+}
+
+
+def test_conditions_of_files_alone() -> None:
+    device = Files(FILES)
+    boot_id, uptime_s = "90f5b588-5587-46d6-bf6f-8d66d9b613c4", 12424.98
+    wanted = Conditions(0.52, 41.2, (1800000, None, None), boot_id=boot_id, uptime_s=uptime_s)
+    assert read_conditions(device) == wanted
+    assert device.commands == 1
+
+
+def test_one_command_for_the_mask() -> None:
+    device = phone([1, 2, 3])
+    assert cores_of(cpu_mask(device, 1)) == [2] and device.commands == 1
 
 
 def test_conditions_of_a_device_that_says_nothing() -> None:
     assert read_conditions(Files({})) == Conditions(None, None, (None,))
 
 
-HOSTILE = ["", "\n", "nan", "inf", "²", "9" * 5000, "\0", "41.2.3", "-", "0x10"]
+def test_a_core_that_is_off_keeps_its_place() -> None:
+    clocks = {f"{CPU}/cpu{core}/cpufreq/scaling_cur_freq": f"{core + 1}00000" for core in (0, 1, 3, 70)}
+    read = conditions_of({**clocks, f"{CPU}/online": "0-1,3"})
+    assert read.clocks_khz == (100000, 200000, None, 400000)
+
+
+@pytest.mark.parametrize(
+    ("looks", "runnable"),
+    [
+        ("1/389", 0.0),
+        ("4/2418", 3.0),
+        ("0/389", 0.0),
+        ("1/9\n9.1 9.0 8.9 3/9\n9.1 9.0 8.9 9/9", 2.0),
+        ("1/9\n9.1 9.0 8.9 4/9", 1.5),
+        ("-1/9", None),
+        ("x/9", None),
+    ],
+)
+def test_threads_that_want_a_core_are_counted_without_the_reader(looks: str, runnable: float | None) -> None:
+    lines = "\n".join(f"{line} 12034" for line in f"9.12 9.40 9.31 {looks}".splitlines())
+    assert conditions_of({"running": lines}).runnable == runnable
+
+
+HOSTILE = ["", "\n", "nan", "inf", "²", "9" * 5000, "\0", "41.2.3", "-", "0x10", "1e5", "٣٣"]
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_texts(text: str) -> None:
-    paths = ["/proc/loadavg", f"{CPU}/cpu0/cpufreq/scaling_cur_freq", "/sys/class/thermal/thermal_zone0/temp"]
-    read = read_conditions(Files(dict.fromkeys(paths, text)))
-    assert read.temperature_c is None and read.clocks_khz == (None,)
-    assert read.load1 is None or text == "41.2.3"
+    assert read_conditions(Files(dict.fromkeys(FILES, text))) == Conditions(None, None, (None,))
+
+
+NAMES = st.sampled_from(
+    [*FILES, "running", "battery", "thermalservice", "low_power", "/sys/class/power_supply/battery/temp"]
+)
+
+
+@given(st.dictionaries(NAMES, st.text(max_size=60) | st.sampled_from([*FILES.values(), "0-63", "1 2 3 4", "291"])))
+def test_any_text_gives_conditions(answers: dict[str, str]) -> None:
+    read = conditions_of(answers)
+    assert len(read.clocks_khz) <= MAX_CORES
+    assert read.temperature_c is None or 0 < read.temperature_c < 130
 
 
 def test_this_machine(host: HostTransport) -> None:
-    import os
-
     assert online_cores(host) == sorted(core for core in os.sched_getaffinity(0) if core < 64)
     assert set(cores_of(cpu_mask(host, 1))) <= os.sched_getaffinity(0)
     read = read_conditions(host)
     assert read.load1 is not None and read.load1 >= 0
-    assert len(read.clocks_khz) == max(online_cores(host)) + 1
+    assert len(read.clocks_khz) > max(online_cores(host))
+
+
+def test_no_service_of_android_is_asked_on_a_host(host: HostTransport, tmp_path: Path, monkeypatch) -> None:
+    for name in ("dumpsys", "settings", "cmd", "input"):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho called >>{tmp_path}/log\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    read = read_conditions(host)
+    assert (read.thermal_status, read.battery_level, read.low_power, read.runnable) == (None, None, None, None)
+    assert not (tmp_path / "log").exists()
+
+
+# The scripts that ask.
+
+
+def test_files_are_read_whole_and_apart(host: HostTransport, tmp_path: Path) -> None:
+    contents = {
+        "plain": "42\n",
+        "no end": "42",
+        "empty": "",
+        "marks": "\n0123 /etc/passwd\n-n x\n$(touch here) `id` ; *\n",
+        "spaces": "  a  b \n",
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_text(content)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "long").write_text("".join(f"{line}\n" for line in range(500)))
+    read = read_files(host, [f"{tmp_path}/[a-z]*", f"{tmp_path}/none", "/proc/self/status"])
+    own = {path.removeprefix(f"{tmp_path}/"): text for path, text in read.items()}
+    assert own.pop("long").splitlines() == [str(line) for line in range(100)]
+    assert own.pop("/proc/self/status").startswith("Name:")
+    assert own == {name: content.strip() for name, content in contents.items()}
+
+
+def test_names_are_no_words_and_no_patterns(host: HostTransport, tmp_path: Path) -> None:
+    name = "a * [b] $(id) `id` '\"x"
+    (tmp_path / name).write_text("1")
+    (tmp_path / "b").write_text("2")
+    (tmp_path / "a\\n").write_text("3")
+    assert read_files(host, [f"{tmp_path}/a*"]) == {f"{tmp_path}/{name}": "1"}
+    assert read_files(host, [f"{tmp_path}/a * ?b?*"]) == {f"{tmp_path}/{name}": "1"}, "a pattern with spaces is one"
+
+
+def test_an_answer_that_hangs_is_left_out_and_those_before_it_count(host: HostTransport) -> None:
+    script = "say one; echo 1; say two; echo 2; sleep 600; say three; echo 3"
+    assert ask(host, script, limit_s=1) == {"one": "1"}
+
+
+def test_the_first_answer_of_a_name_counts_and_not_what_is_before_the_mark(host: HostTransport) -> None:
+    assert ask(host, 'echo x; say a; echo 1; say a; echo 2; say ""', limit_s=60) == {"a": "1", "": ""}
+
+
+def test_a_device_without_a_shell_answers_nothing(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert ask(HostTransport(tmp_path), "say a", limit_s=60) == {}
+    assert read_conditions(HostTransport(tmp_path)) == Conditions(None, None, (None,))
