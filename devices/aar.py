@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import lzma
 import os
 import re
 import stat
@@ -20,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from devices.android_api import PAGE_BYTES
-from devices.bundle import BundledFile
-from devices.elf import Elf, read_elf
+from devices.bundle import BundledFile, file_sha256
+from devices.elf import Elf, read_elf, read_elf_file
 from devices.errors import BundleError
 
 MAX_ARCHIVE_BYTES = 512 << 20
@@ -36,8 +37,21 @@ GROUPS = {
 }
 """Maven artifact -> its group, for those that are known to hold a runtime."""
 
+DAMAGED = (zipfile.BadZipFile, NotImplementedError, EOFError, zlib.error, lzma.LZMAError, RuntimeError, ValueError)
+"""What zipfile raises for an archive that is cut short, damaged or packed in an unknown way."""
+
 LIBRARY = re.compile(r"jni/([a-z0-9_-]{1,32})/(lib[A-Za-z0-9._+-]{1,120}\.so)")
 FILE_NAME = re.compile(r"([A-Za-z][A-Za-z0-9._-]{0,80}?)-(\d[A-Za-z0-9._-]{0,40})\.aar")
+
+
+@dataclass(frozen=True)
+class Aar:
+    """An archive. `origin`: "maven:GROUP:ARTIFACT:VERSION", or "aar:NAME[:VERSION] sha256:..." where it is just a file."""
+
+    path: Path
+    origin: str
+    version: str
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -48,15 +62,30 @@ class AarLibrary:
     name: str
     elf: Elf
 
-    @property
-    def warning(self) -> str | None:
-        """What the user should know before it is used on a phone."""
-        if self.elf.alignment_bytes >= PAGE_BYTES:
-            return None
-        return (
-            f"{self.name} is aligned to {self.elf.alignment_bytes >> 10} KiB: "
-            f"phones with {PAGE_BYTES >> 10} KiB pages refuse it; try: --bundle linux"
-        )
+
+def page_size_warning(library: BundledFile) -> str | None:
+    """What the user should know before the library is used on a phone. Raises: BundleError: it cannot be read."""
+    alignment = read_elf_file(library.path).alignment_bytes
+    if alignment >= PAGE_BYTES:
+        return None
+    return (
+        f"{library.origin.rpartition('/')[2]} is aligned to {alignment >> 10} KiB: "
+        f"phones with {PAGE_BYTES >> 10} KiB pages refuse it; try: --bundle linux"
+    )
+
+
+def open_aar(path: Path) -> Aar:
+    """An archive that is just a file. Raises: BundleError: it cannot be read, or is too large."""
+    try:
+        if not path.is_file() or path.stat().st_size > MAX_ARCHIVE_BYTES:
+            raise BundleError(
+                f"{path} is no file of at most {MAX_ARCHIVE_BYTES >> 20} MiB", try_="the path of an .aar file"
+            )
+        digest = file_sha256(path)
+    except OSError as error:
+        raise BundleError(f"cannot read {path}: {error.strerror}") from error
+    name, version = label(path)
+    return Aar(path, f"aar:{name}{':' + version if version else ''} sha256:{digest}", version or digest[:12], digest)
 
 
 def label(archive: Path) -> tuple[str, str]:
@@ -68,10 +97,10 @@ def label(archive: Path) -> tuple[str, str]:
     return (f"{GROUPS[artifact]}:{artifact}" if artifact in GROUPS else artifact), version
 
 
-def extract(archive: Path, abi: str, cache: Path, *, sha256: str | None = None) -> list[AarLibrary]:
+def extract(archive: Path, abi: str, cache: Path, *, sha256: str | None = None, origin: str = "") -> list[AarLibrary]:
     """The libraries for one ABI, by name, each written to the cache where it is not there yet.
 
-    Args: sha256: of the archive, where it is known; another one is refused.
+    Args: sha256: of the archive, where it is known; another one is refused. origin: as in `Aar`, where it is known.
 
     Raises: BundleError: the archive cannot be read, is no AAR, is too large, was tampered with, or has nothing for `abi`.
     """
@@ -83,16 +112,16 @@ def extract(archive: Path, abi: str, cache: Path, *, sha256: str | None = None) 
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             if sha256 is not None and digest != sha256:
                 what = f"{archive.name} has the SHA-256 {digest}, not {sha256}: it is another file or was tampered with"
-                raise BundleError(what, try_="fetch it again, or remove its line from the lock file")
+                raise BundleError(what, try_="fetch it again")
             with zipfile.ZipFile(file) as opened:
-                return _take(opened, archive, abi, digest, cache)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, zlib.error, RuntimeError, UnicodeError) as error:
+                return _take(opened, archive, abi, origin or open_aar(archive).origin, cache)
+    except DAMAGED as error:
         raise BundleError(f"{archive.name} is damaged, or no AAR: {error}", try_="fetch it again") from None
     except OSError as error:
-        raise BundleError(f"cannot take libraries from {archive} into {cache}: {error.strerror}") from error
+        raise BundleError(f"cannot take libraries from {archive} into {cache}: {error.strerror or error}") from error
 
 
-def _take(opened: zipfile.ZipFile, archive: Path, abi: str, digest: str, cache: Path) -> list[AarLibrary]:
+def _take(opened: zipfile.ZipFile, archive: Path, abi: str, origin: str, cache: Path) -> list[AarLibrary]:
     entries = _entries(opened, archive.name)
     wanted = sorted((library, entry.filename, entry) for (found, library), entry in entries.items() if found == abi)
     if not wanted:
@@ -101,10 +130,8 @@ def _take(opened: zipfile.ZipFile, archive: Path, abi: str, digest: str, cache: 
         raise BundleError(what, try_="an AAR that holds jni/*/lib*.so, or --bundle linux")
     if len(wanted) > MAX_LIBRARIES:
         raise BundleError(f"{archive.name} has {len(wanted)} libraries for {abi}, more than {MAX_LIBRARIES}")
-    name, version = label(archive)
-    origin = f"aar:{name}{':' + version if version else ''} sha256:{digest}"
     return [
-        _keep(_content(opened, entry, archive.name), library, abi, f"{origin}:{path}", cache)
+        _keep(_content(opened, entry, archive.name), library, abi, f"{origin}!{path}", cache)
         for library, path, entry in wanted
     ]
 

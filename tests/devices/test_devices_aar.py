@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from devices import aar, android_bundle
-from devices.aar import AarLibrary, extract, label, verify
+from devices.aar import AarLibrary, extract, label, open_aar, page_size_warning, verify
 from devices.android_bundle import ENTRIES, TARGETS, runtime_of
 from devices.android_bundle import android_bundle as make_bundle
-from devices.bundle import compile_c
+from devices.bundle import RuntimeBundle, compile_c
 from devices.discovery import cache_dir
 from devices.errors import BundleError
 
@@ -63,7 +63,7 @@ def test_libraries_lie_under_their_own_hash(archive: Path, tmp_path: Path, libra
         assert one.file.path == tmp_path / "cache" / "aar" / digest / one.name
         assert one.file.path.read_bytes() == libraries[one.name]
         assert one.file.sha256 == digest
-        origin = f"aar:org.tensorflow:tensorflow-lite:2.99.0 sha256:{archive_hash}:jni/arm64-v8a/{one.name}"
+        origin = f"aar:org.tensorflow:tensorflow-lite:2.99.0 sha256:{archive_hash}!jni/arm64-v8a/{one.name}"
         assert one.file.origin == origin
         assert one.elf.exports == EXPORTS[one.name]
     assert sorted(files(tmp_path / "cache")) == sorted(one.file.path for one in found)
@@ -71,7 +71,7 @@ def test_libraries_lie_under_their_own_hash(archive: Path, tmp_path: Path, libra
 
 
 def test_page_size_is_said(archive: Path, tmp_path: Path) -> None:
-    warnings = {one.name: one.warning for one in extract(archive, "arm64-v8a", tmp_path)}
+    warnings = {one.name: page_size_warning(one.file) for one in extract(archive, "arm64-v8a", tmp_path)}
     assert warnings["libort.so"] is None
     assert "libtf.so is aligned to 4 KiB: phones with 16 KiB pages refuse it" in (warnings["libtf.so"] or "")
 
@@ -234,12 +234,16 @@ def test_label(name: str, expected: tuple[str, str]) -> None:
 
 
 def test_bundle(archive: Path, tmp_path: Path, libraries: dict[str, bytes]) -> None:
-    made, notes = make_bundle("arm64-v8a", [archive], cache_dir())
-    assert made.abi == "arm64-v8a" and made.runner.path.stat().st_mode & 0o777 == 0o755
-    assert {name: file.path.name for name, file in made.libraries.items()} == {
-        "tflite": "libtf.so",
-        "onnxruntime": "libort.so",
+    made, notes = make_bundle("arm64-v8a", [open_aar(archive)], cache_dir())
+    assert (made.kind, made.abi, made.loader) == ("android", "arm64-v8a", "")
+    assert made.runner.path.stat().st_mode & 0o777 == 0o755
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    origin = f"aar:org.tensorflow:tensorflow-lite:2.99.0 sha256:{digest}!jni/arm64-v8a"
+    assert {name: file.origin for name, file in made.libraries.items()} == {
+        "tflite": f"{origin}/libtf.so",
+        "onnxruntime": f"{origin}/libort.so",
     }
+    assert made.libraries["tflite"].path.read_bytes() == libraries["libtf.so"]
     assert made.versions == dict.fromkeys(("tflite", "onnxruntime"), "2.99.0")
     assert len(notes) == 1 and notes[0].startswith("libtf.so is aligned to 4 KiB")
 
@@ -249,11 +253,59 @@ def test_bundle_refuses(archive: Path, tmp_path: Path, libraries: dict[str, byte
     with pytest.raises(
         BundleError, match=r"other-1\.aar holds no runtime that the runner speaks to; it holds libother"
     ):
-        make_bundle("arm64-v8a", [other], cache_dir())
+        make_bundle("arm64-v8a", [open_aar(other)], cache_dir())
     with pytest.raises(BundleError, match="holds the runtime onnxruntime a second time; try: one AAR a runtime"):
-        make_bundle("arm64-v8a", [archive, archive], cache_dir())
+        make_bundle("arm64-v8a", [open_aar(archive), open_aar(archive)], cache_dir())
     with pytest.raises(BundleError, match="no android bundle for armeabi-v7a; there is for arm64-v8a, x86_64"):
-        make_bundle("armeabi-v7a", [archive], cache_dir())
+        make_bundle("armeabi-v7a", [open_aar(archive)], cache_dir())
+
+
+def test_bundle_is_built_once_for_each_content_and_wish(
+    archive: Path, tmp_path: Path, libraries: dict[str, bytes]
+) -> None:
+    steps: list[str] = []
+    aar = open_aar(archive)
+
+    def made(*runtimes: str) -> RuntimeBundle:
+        return make_bundle("arm64-v8a", [aar], cache_dir(), runtimes or None, steps.append)[0]
+
+    first = made()
+    del steps[:]
+    assert made() == first and steps == [], "it is there already"
+    (only,) = made("onnxruntime").libraries
+    assert only == "onnxruntime" and steps == ["the android bundle for arm64-v8a"]
+    with pytest.raises(BundleError, match="has no runtime litert; its AARs hold onnxruntime, tflite; try: --aar"):
+        made("litert")
+    packed(archive, {"jni/arm64-v8a/libtf.so": libraries["libtf.so"]})
+    with pytest.raises(BundleError, match="it is another file or was tampered with"):
+        made("tflite")
+    aar = open_aar(archive)
+    assert set(made().libraries) == {"tflite"}
+    archive.unlink()
+    assert set(made().libraries) == {"tflite"}, "what is built needs its archive no more"
+
+
+def test_library_of_a_built_bundle_that_was_changed(archive: Path) -> None:
+    made, _ = make_bundle("arm64-v8a", [open_aar(archive)], cache_dir())
+    library = made.libraries["tflite"].path
+    content = library.read_bytes()
+    library.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    try:
+        with pytest.raises(BundleError, match=r"libtflite\.so was changed.*try: handset bundle clean"):
+            make_bundle("arm64-v8a", [open_aar(archive)], cache_dir())
+    finally:
+        library.write_bytes(content)
+
+
+def test_archive_packed_with_lzma_that_is_damaged(tmp_path: Path, libraries: dict[str, bytes]) -> None:
+    for compression in (zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2):
+        path = packed(tmp_path / "a-1.aar", {"jni/arm64-v8a/libtf.so": libraries["libtf.so"]}, compression)
+        content = bytearray(path.read_bytes())
+        for place in range(70, 120):
+            content[place] ^= 255
+        path.write_bytes(content)
+        with pytest.raises(BundleError, match=r"a-1\.aar"):
+            extract(path, "arm64-v8a", tmp_path / "cache")
 
 
 # The published archive.
@@ -281,7 +333,7 @@ def test_published_library(abi: str, published: Path, tmp_path: Path) -> None:
     assert isinstance(found, AarLibrary) and found.name == "libtensorflowlite_jni.so"
     assert found.file.sha256 == SHA256[abi]
     assert found.elf.needed == ("libm.so", "libdl.so", "liblog.so", "libc.so")
-    assert found.elf.alignment_bytes == 4096 and found.warning
+    assert found.elf.alignment_bytes == 4096 and page_size_warning(found.file)
     assert runtime_of(found) == "tflite"
 
 
