@@ -10,22 +10,40 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from devices.conditions.snapshot import BOOT_ID, boot_id_of
 from devices.errors import DeviceBusy, DeviceError
+from devices.host import HostTransport
+from devices.transport import Transport
 
 POLL_S = 0.2
 
 
+def lock_key(device: Transport) -> str:
+    """What a device is by whatever name it is reached, HOST:PORT or the serial that an adb server gives it: its boot id.
+
+    Its name where it does not say; "host" for this machine. Raises: DeviceLost.
+    """
+    if isinstance(device, HostTransport):
+        return device.name
+    boot_id = boot_id_of(device.read_texts([BOOT_ID]).get(BOOT_ID, ""))
+    return device.name if boot_id is None else f"boot-{boot_id}"
+
+
 @contextlib.contextmanager
-def device_lock(device: str, folder: Path, *, wait_s: float, on_wait: Callable[[str], None]) -> Iterator[None]:
+def device_lock(
+    device: str, folder: Path, *, wait_s: float, on_wait: Callable[[str], None], key: str = ""
+) -> Iterator[None]:
     """Holds a device for this process; the kernel lets go of it however the process ends.
 
     Args:
+        device: its name, for messages.
+        key: what it is locked by, see `lock_key`; the name where there is none.
         wait_s: how long to wait for another bench to end; 0 does not wait.
         on_wait: called once, with a line about who holds the device, before the wait.
 
     Raises: DeviceBusy: it is still held after `wait_s`. DeviceError: the lock file cannot be made.
     """
-    path = folder / (re.sub(r"[^A-Za-z0-9._-]", "_", device) + ".lock")
+    path = folder / (re.sub(r"[^A-Za-z0-9._-]", "_", key or device) + ".lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

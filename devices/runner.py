@@ -1,89 +1,27 @@
-"""The on-device runner's job file, and the parser of what it writes.
+"""What the on-device runner writes: JSON lines of raw samples, by `native/worker.c` and `native/results.c`.
 
-A job is many cases; the runner's answer is JSON lines of raw samples. Both sides of the format are here and in
-`native/job.c` and `native/worker.c`. What comes back is not trusted: sizes are bounded, types and lengths checked.
+What comes back is not trusted: sizes are bounded, types and lengths checked. The job file, what goes there, is
+`devices.job_file`; its names are to be had from here too.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from devices.errors import DeviceError
+from devices.job_file import MAX_LINE_BYTES, MAX_WATCHED, Case, format_job
+
+__all__ = [
+    "MAX_LINE_BYTES", "MAX_RESULT_BYTES", "MAX_WATCHED", "Block", "Case", "CaseResult", "Kernel", "KernelRun",
+    "RunnerResult", "Watch", "format_job", "parse_results", "read_lines",
+]  # fmt: skip
 
 MAX_RESULT_BYTES = 1 << 30
-MAX_LINE_BYTES = 8000
+MAX_WATCHED_CHARS = 64
 SIGNAL_NAMES = {4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 9: "SIGKILL", 11: "SIGSEGV", 15: "SIGTERM"}
-
-
-@dataclass(frozen=True)
-class Case:
-    """One model in one runtime. Paths are the device's. Times in ns; zero or empty means: not set.
-
-    Args:
-        group: cases of one group (adjacent in the job) are loaded together and interleaved.
-        block_ns, block_samples: a block ends when both are reached.
-        max_ns: the time inside inferences and canaries after which no new block is begun.
-        limit_ns: a load or an inference that takes longer has hung; the case is given up.
-        memory_bytes: limit on the address space of the case's process.
-        input, output: raw tensors to run instead of timing, and where the raw outputs go.
-    """
-
-    id: str
-    model: str
-    runtime: str
-    library: str
-    delegate: str = ""
-    group: int = 0
-    threads: int = 1
-    cpu_mask: int = 0
-    profile: bool = False
-    profile_prefix: str = ""
-    optimized_model: str = ""
-    log: str = ""
-    input: str = ""
-    output: str = ""
-    warmup_ns: int = 200_000_000
-    warmup_samples: int = 3
-    block_ns: int = 100_000_000
-    block_samples: int = 3
-    min_samples: int = 1
-    max_samples: int = 100_000
-    max_ns: int = 1_000_000_000
-    limit_ns: int = 60_000_000_000
-    memory_bytes: int = 0
-
-
-def format_job(cases: Sequence[Case], results: str, *, seed: int = 1, canary: bool = True) -> str:
-    """The text of a job file.
-
-    Raises: DeviceError: a line holds what the format cannot carry: a line break, a NUL, too many bytes; or an id is not
-    plain text, so that its results could not be told from another's.
-    """
-    lines = ["handset-job 1", f"results {results}", f"seed {seed}", f"canary {int(canary)}"]
-    for case in cases:
-        lines.append(f"case {case.id}")
-        for item in dataclasses.fields(case):
-            value = getattr(case, item.name)
-            if item.name != "id" and value != "" and not (item.name == "cpu_mask" and value == 0):
-                lines.append(f"{item.name} {int(value) if isinstance(value, bool) else value}")
-    for line in lines:
-        if not _fits(line):
-            what = f"a line break, no plain text, or more than {MAX_LINE_BYTES} bytes"
-            raise DeviceError(f"the runner cannot take {line[:80]!r}: {what}")
-    return "\n".join(lines) + "\n"
-
-
-def _fits(line: str) -> bool:
-    if line.startswith("case ") and not (line.isascii() and line.isprintable()):
-        return False
-    try:
-        return not set("\n\r\0") & set(line) and len(line.encode()) <= MAX_LINE_BYTES
-    except UnicodeEncodeError:
-        return False
 
 
 @dataclass(frozen=True)
@@ -128,12 +66,30 @@ class KernelRun:
     us: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class Watch:
+    """What the watched files said at one moment, one text of at most 64 characters each; None: it could not be read.
+
+    at_ns: since the runner's begin, as `Block.start_ns`.
+    """
+
+    at_ns: int
+    values: tuple[str | None, ...]
+
+
 @dataclass
 class CaseResult:
-    """What one case gave. `failed` says why it ended early, or is None; what was measured before stays."""
+    """What one case gave. `failed` says why it ended early, or is None; what was measured before stays.
+
+    Args:
+        load_ns: from the model's file to what can be run, in a runtime that is open.
+        open_ns: opening the runtime's library, and what it does once a process.
+        finished: it got to its end: everything that it was asked for is here, whatever became of the runner afterwards.
+    """
 
     id: str
     load_ns: int | None = None
+    open_ns: int | None = None
     version: str = ""
     cpu_mask: int = 0
     canary: str = ""
@@ -144,15 +100,26 @@ class CaseResult:
     peak_memory_bytes: int | None = None
     profile: str = ""
     failed: str | None = None
+    finished: bool = False
 
 
 @dataclass(frozen=True)
 class RunnerResult:
-    """`complete` is False where the runner was stopped or died; `torn` counts lines that were cut short."""
+    """What one start of the runner gave.
+
+    Args:
+        complete: False where the runner was stopped or died.
+        torn: lines that were cut short.
+        begin_realtime_ns: the device's clock, Unix time, at the moment that all `start_ns` and `at_ns` count from; None
+            where the runner did not say.
+        watched: what the watched files said, in the order of the job's paths.
+    """
 
     cases: Mapping[str, CaseResult]
     complete: bool
     torn: int
+    begin_realtime_ns: int | None = None
+    watched: tuple[Watch, ...] = ()
 
 
 def parse_results(lines: Iterable[bytes]) -> RunnerResult:
@@ -162,6 +129,9 @@ def parse_results(lines: Iterable[bytes]) -> RunnerResult:
     """
     cases: dict[str, CaseResult] = {}
     lists: dict[tuple[str, int], tuple[Kernel, ...]] = {}
+    watched: list[Watch] = []
+    begin_realtime_ns: int | None = None
+    watching: int | None = None
     complete, torn = False, 0
     for number, raw in enumerate(lines, 1):
         if not raw.endswith(b"\n"):
@@ -172,17 +142,22 @@ def parse_results(lines: Iterable[bytes]) -> RunnerResult:
             kind = line["type"]
             if kind == "end":
                 complete = line["stopped"] == 0
-                continue
-            _take(kind, line, cases.setdefault(str(line["case"]), CaseResult(str(line["case"]))), lists)
+            elif kind == "begin":
+                begin_realtime_ns, watching = _integer(line["realtime_ns"]), _integer(line["watched"])
+            elif kind == "watch":
+                watched.append(_watch(line, watching))
+            else:
+                _take(kind, line, cases.setdefault(str(line["case"]), CaseResult(str(line["case"]))), lists)
         except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as error:
             what = f"{type(error).__name__} {error}"[:300]
             raise DeviceError(f"the runner's results are damaged in line {number}: {what}") from error
-    return RunnerResult(cases, complete, torn)
+    return RunnerResult(cases, complete, torn, begin_realtime_ns, tuple(watched))
 
 
 def _take(kind: str, line: dict[str, Any], case: CaseResult, lists: dict[tuple[str, int], tuple[Kernel, ...]]) -> None:
     if kind == "loaded":
         case.load_ns = _integer(line["load_ns"])
+        case.open_ns = _integer(line["open_ns"]) if "open_ns" in line else None
         case.version, case.canary = str(line["version"]), str(line["canary"])
         case.cpu_mask = int(line["cpu_mask"], 16)
         case.inputs = _mappings(line["inputs"])
@@ -203,12 +178,26 @@ def _take(kind: str, line: dict[str, Any], case: CaseResult, lists: dict[tuple[s
         peak = _integer(line["peak_memory_bytes"])
         case.peak_memory_bytes = peak if peak >= 0 else None
         case.profile = str(line["profile"])
+        case.finished = True
     elif kind == "failed":
         signal = _integer(line["signal"])
         why = str(line["why"])[:1000]
         case.failed = f"{why} [{SIGNAL_NAMES.get(signal, f'signal {signal}')}]" if signal else why
     else:
         raise ValueError(f"unknown type {kind!r}")
+
+
+def _watch(line: dict[str, Any], count: int | None) -> Watch:
+    at_ns, values = _integer(line["at_ns"]), line["values"]
+    if at_ns < 0:
+        raise ValueError("a negative time")
+    if not isinstance(values, list) or len(values) > MAX_WATCHED:
+        raise ValueError(f"not a list of at most {MAX_WATCHED} watched values")
+    if not all(value is None or (type(value) is str and len(value) <= MAX_WATCHED_CHARS) for value in values):
+        raise ValueError(f"a watched value that is no text of at most {MAX_WATCHED_CHARS} characters")
+    if count is not None and len(values) != count:
+        raise ValueError(f"{len(values)} values of {count} watched files")
+    return Watch(at_ns, tuple(values))
 
 
 def _kernel(entry: dict[str, Any]) -> Kernel:

@@ -35,10 +35,13 @@ static void (*product)(void);
       *(vec16 *)(c + 3 * COLUMNS) = sum3;                                         \
     }
 
-static void product_base(void) { PRODUCT_BODY }
+/* Where code and data lie in their cache lines is worth 2 %: no matter of what else is in the program or in the heap. */
+#define IN_PLACE __attribute__((aligned(64)))
+
+IN_PLACE static void product_base(void) { PRODUCT_BODY }
 
 #if defined(__x86_64__)
-__attribute__((target("avx2,fma"))) static void product_avx2(void) { PRODUCT_BODY }
+IN_PLACE __attribute__((target("avx2,fma"))) static void product_avx2(void) { PRODUCT_BODY }
 
 static int has_avx2(void) {
   unsigned a, b, c, d, xcr0;
@@ -60,19 +63,20 @@ int canary_init(void) {
 #if defined(__x86_64__)
   if (has_avx2()) product = product_avx2;
 #endif
-  stream = malloc(STREAM_BYTES);
-  if (!stream) return -1;
-  memset(stream, 1, STREAM_BYTES);   /* touched, so that it is memory of its own and not one page of zeros */
   size_t floats = ROWS * DEPTH + DEPTH * COLUMNS + ROWS * COLUMNS;
-  matrix_a = malloc(floats * sizeof(float));
-  if (!matrix_a) return -1;
+  void *memory[2];
+  if (posix_memalign(&memory[0], 4096, STREAM_BYTES)) return -1;
+  if (posix_memalign(&memory[1], 4096, floats * sizeof(float))) return -1;
+  stream = memory[0];
+  matrix_a = memory[1];
+  memset(stream, 1, STREAM_BYTES);   /* touched, so that it is memory of its own and not one page of zeros */
   for (size_t i = 0; i < floats; i++) matrix_a[i] = (float)(i % 7) * 0.25f - 0.5f;
   matrix_b = matrix_a + ROWS * DEPTH;
   matrix_c = matrix_b + DEPTH * COLUMNS;
   return 0;
 }
 
-int64_t canary_run(void) {
+IN_PLACE int64_t canary_run(void) {
   int64_t start = now_ns();
   unsigned sum = 0;
   for (size_t i = 0; i < STREAM_BYTES; i += CACHE_LINE) sum += stream[i];

@@ -42,10 +42,29 @@ static int set_case(struct job_case *c, const char *key, const char *value) {
   return 1;
 }
 
+static int add_case(struct job *job, const struct job_case *defaults, const char *id) {
+  int count = job->case_count;
+  if (!(count & (count - 1))) {    /* 0, 1, 2, 4, ...: as much room again */
+    struct job_case *cases = realloc(job->cases, sizeof *cases * (size_t)(count ? 2 * count : 1));
+    if (!cases) return -1;
+    job->cases = cases;
+  }
+  job->cases[count] = *defaults;
+  job->case_count++;
+  return set_text(&job->cases[count].id, id);
+}
+
+static int add_watch(struct job *job, const char *value) {
+  if (!*value || job->case_count || job->watch_count == MAX_WATCHES) return -1;
+  return set_text(&job->watch[job->watch_count++], value);
+}
+
 static int set_job(struct job *job, const char *key, const char *value) {
   if (!strcmp(key, "results")) return set_text(&job->output, value);
   if (!strcmp(key, "canary")) return set_int(&job->canary, value);
   if (!strcmp(key, "seed")) return set_mask(&job->seed, value);
+  if (!strcmp(key, "watch")) return add_watch(job, value);
+  if (!strcmp(key, "watch_ns")) return set_number(&job->watch_ns, value);
   return 1;
 }
 
@@ -54,12 +73,12 @@ int job_read(const char *path, struct job *job, char *why, size_t why_size) {
   if (!file) return snprintf(why, why_size, "cannot open the job file %s", path), -1;
   memset(job, 0, sizeof *job);
   job->canary = 1;
-  job->cases = calloc(MAX_CASES, sizeof *job->cases);
+  job->watch_ns = 1000000000;
   struct job_case defaults = {.threads = 1, .warmup_samples = 1, .min_samples = 1, .max_samples = 1000,
                               .max_ns = 1000000000, .block_ns = 100000000, .block_samples = 1, .limit_ns = 60000000000};
   char line[8192];
   int number = 0, status = -1;
-  while (job->cases && fgets(line, sizeof line, file)) {
+  while (fgets(line, sizeof line, file)) {
     number++;
     size_t length = strlen(line);
     if (length && line[length - 1] == '\n') {
@@ -83,8 +102,10 @@ int job_read(const char *path, struct job *job, char *why, size_t why_size) {
         snprintf(why, why_size, "%s: line %d: more than %d cases", path, number, MAX_CASES);
         goto done;
       }
-      job->cases[job->case_count] = defaults;
-      set_text(&job->cases[job->case_count++].id, value);
+      if (add_case(job, &defaults, value)) {
+        snprintf(why, why_size, "%s: line %d: no memory for its cases", path, number);
+        goto done;
+      }
       continue;
     }
     int outcome = set_case(job->case_count ? &job->cases[job->case_count - 1] : &defaults, line, value);

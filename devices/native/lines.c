@@ -10,16 +10,19 @@ static void line_reserve(struct line *line, size_t more) {
 }
 
 void line_add(struct line *line, const char *format, ...) {
-  va_list arguments;
-  va_start(arguments, format);
-  int size = vsnprintf(NULL, 0, format, arguments);
-  va_end(arguments);
-  if (size < 0) return;
-  line_reserve(line, (size_t)size);
-  va_start(arguments, format);
-  vsnprintf(line->text + line->length, (size_t)size + 1, format, arguments);
-  va_end(arguments);
-  line->length += (size_t)size;
+  for (;;) {
+    size_t room = line->capacity - line->length;
+    va_list arguments;
+    va_start(arguments, format);
+    int size = vsnprintf(room ? line->text + line->length : NULL, room, format, arguments);
+    va_end(arguments);
+    if (size < 0) return;
+    if ((size_t)size < room) {
+      line->length += (size_t)size;
+      return;
+    }
+    line_reserve(line, (size_t)size);
+  }
 }
 
 /* The length of the well-formed UTF-8 sequence at `c`, 0 where there is none. */
@@ -74,25 +77,25 @@ int64_t now_ns(void) {
   return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-static int read_text(const char *path, char *text, size_t size) {
-  int fd = open(path, O_RDONLY | O_CLOEXEC);
+ssize_t read_text(const char *path, char *text, size_t size) {
+  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);   /* a pipe without a writer must not hold us up */
   if (fd < 0) return -1;
   ssize_t length = read(fd, text, size - 1);
   close(fd);
   if (length < 0) return -1;
   text[length] = 0;
-  return 0;
+  return length;
 }
 
 int64_t clock_khz(int core) {
   char path[96], text[64];
   snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/cpufreq/scaling_cur_freq", core);
-  return read_text(path, text, sizeof text) ? -1 : strtoll(text, NULL, 10);
+  return read_text(path, text, sizeof text) < 0 ? -1 : strtoll(text, NULL, 10);
 }
 
-int64_t peak_memory_bytes(void) {
+int64_t status_number(const char *key) {
   char text[4096];
-  if (read_text("/proc/self/status", text, sizeof text)) return -1;
-  const char *line = strstr(text, "VmHWM:");
-  return line ? strtoll(line + 6, NULL, 10) * 1024 : -1;
+  if (read_text("/proc/self/status", text, sizeof text) < 0) return -1;
+  const char *line = strstr(text, key);
+  return line ? strtoll(line + strlen(key), NULL, 10) : -1;
 }

@@ -24,6 +24,7 @@ struct profiler_event {
 #define FUNCTIONS(X)                                                                                         \
   X(create_environment, LiteRtCreateEnvironment, (int, const void *, Handle *))                              \
   X(create_model, LiteRtCreateModelFromFile, (Handle, const char *, Handle *))                               \
+  X(read_model, LiteRtCreateModelFromBuffer, (Handle, const void *, size_t, Handle *))                       \
   X(create_options, LiteRtCreateOptions, (Handle *))                                                         \
   X(set_accelerators, LiteRtSetOptionsHardwareAccelerators, (Handle, int))                                   \
   X(create_opaque, LiteRtCreateOpaqueOptions, (const char *, void *, void (*)(void *), Handle *))            \
@@ -160,7 +161,17 @@ static int litert_upload(struct session *s) {
   return 0;
 }
 
-static int litert_load(struct session *s) {
+/* A model of one float that is input and output, without an operator, as a TFLite file has it. */
+static const unsigned char tiny_model[] __attribute__((aligned(16))) = {
+    24, 0, 0, 0, 84, 70, 76, 51, 0, 0, 14, 0, 20, 0, 16, 0, 12, 0, 8, 0, 0, 0, 4, 0, 14, 0, 0, 0, 16, 0,
+    0, 0, 28, 0, 0, 0, 132, 0, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0, 8, 0, 0, 0, 4, 0, 4, 0, 4, 0, 0, 0,
+    1, 0, 0, 0, 16, 0, 0, 0, 12, 0, 20, 0, 16, 0, 12, 0, 8, 0, 4, 0, 12, 0, 0, 0, 16, 0, 0, 0, 16, 0,
+    0, 0, 20, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0,
+    1, 0, 0, 0, 16, 0, 0, 0, 12, 0, 12, 0, 8, 0, 0, 0, 0, 0, 4, 0, 12, 0, 0, 0, 8, 0, 0, 0, 12, 0,
+    0, 0, 1, 0, 0, 0, 120, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0,
+};
+
+static int litert_open(struct session *s) {
   const struct job_case *spec = s->spec;
   struct litert *lite = s->state = calloc(1, sizeof *lite);
   void *library = dlopen(spec->library, RTLD_NOW | RTLD_LOCAL);
@@ -170,17 +181,33 @@ static int litert_load(struct session *s) {
     return fail(s, "%s has no %s: another version?", spec->library, #name);
   FUNCTIONS(FIND)
 #undef FIND
+  return check(s, lite->create_environment(0, NULL, &lite->environment), "environment");
+}
+
+static int make_options(struct session *s, int threads, int builtin, Handle *options) {
   enum { CPU = 1 };
-  Handle options;
+  struct litert *lite = s->state;
   char payload[96];
-  if (check(s, lite->create_environment(0, NULL, &lite->environment), "environment")) return -1;
+  if (check(s, lite->create_options(options), "options")) return -1;
+  if (check(s, lite->set_accelerators(*options, CPU), "options")) return -1;
+  snprintf(payload, sizeof payload, "num_threads = %d\n%s", threads, builtin ? "kernel_mode = \"builtin\"\n" : "");
+  return add_option(s, *options, "xnnpack", payload);
+}
+
+/* With its first model a process looks at the processor and chooses its kernels, for as long as five small models take. */
+static void litert_warm_up(struct session *s) {
+  struct litert *lite = s->state;
+  Handle model, options, compiled;
+  if (lite->read_model(lite->environment, tiny_model, sizeof tiny_model, &model)) return;
+  if (!make_options(s, 1, 0, &options)) lite->create_compiled(lite->environment, model, options, &compiled);
+}
+
+static int litert_load(struct session *s) {
+  const struct job_case *spec = s->spec;
+  struct litert *lite = s->state;
+  Handle options;
   if (check(s, lite->create_model(lite->environment, spec->model, &lite->model), "loading")) return -1;
-  if (check(s, lite->create_options(&options), "options")) return -1;
-  if (check(s, lite->set_accelerators(options, CPU), "options")) return -1;
-  int builtin = spec->delegate && !strcmp(spec->delegate, "builtin");
-  snprintf(payload, sizeof payload, "num_threads = %d\n%s", spec->threads,
-           builtin ? "kernel_mode = \"builtin\"\n" : "");
-  if (add_option(s, options, "xnnpack", payload)) return -1;
+  if (make_options(s, spec->threads, spec->delegate && !strcmp(spec->delegate, "builtin"), &options)) return -1;
   if (spec->profile && add_option(s, options, "runtime_options_string", "enable_profiling = true\n")) return -1;
   if (check(s, lite->create_compiled(lite->environment, lite->model, options, &lite->compiled), "loading")) return -1;
   if (load_buffers(s)) return -1;
@@ -230,5 +257,5 @@ static int litert_finish(struct session *s, char *profile_path, size_t size) {
   return 0;
 }
 
-const struct runtime litert_runtime = {"litert",         litert_load,    litert_upload, litert_run,
-                                       litert_after_run, litert_kernels, litert_finish};
+const struct runtime litert_runtime = {"litert",      litert_open, litert_warm_up,   litert_load,
+                                       litert_upload, litert_run,  litert_after_run, litert_kernels, litert_finish};

@@ -1,8 +1,11 @@
 /* handset-runner: opens a runtime, times it, prints raw samples. It decides nothing and computes no statistics.
  *
- *   main.c    one supervisor: reads the job, forks one worker a case, interleaves them, survives their deaths
+ *   main.c    one supervisor: reads the job, has the cases of a group take turns, stops when it is told to
  *   job.c     the job file
+ *   child.c   one worker as the supervisor sees it: starts it, asks it, survives its death
+ *   nursery.c a process that has a runtime open and forks the workers that use it
  *   worker.c  one case in its own process: load, warm up, blocks of samples, one inference on given inputs
+ *   results.c the file of results; what the device says of itself between blocks
  *   canary.c  the fixed piece of work timed before every sample
  *   ort.c     onnxruntime through its C API table;  litert.c  LiteRT through its C API
  *   tflite.c  TensorFlow Lite through its C API, as its Android library has it
@@ -14,7 +17,7 @@
 
 #include "platform.h"
 
-enum { MAX_CASES = 4096, MAX_TENSORS = 64, MAX_RANK = 8 };
+enum { MAX_CASES = 1 << 16, MAX_WATCHES = 64, MAX_TENSORS = 64, MAX_RANK = 8 };
 
 /* ---- job.c ---- */
 struct job_case {
@@ -38,6 +41,9 @@ struct job {
   char *output;
   uint64_t seed;
   int canary;                      /* 0 switches the canary off, for comparing only */
+  int64_t watch_ns;                /* the watched files are read between blocks, not more often than that */
+  int watch_count;
+  char *watch[MAX_WATCHES];
   int case_count;
   struct job_case *cases;
 };
@@ -74,7 +80,9 @@ struct session {
 
 struct runtime {
   const char *name;
-  int (*load)(struct session *);               /* leaves inputs[].data to be filled */
+  int (*open)(struct session *);               /* the library, and what it does once a process; no model yet */
+  void (*warm_up)(struct session *);           /* what else a process does only once, with its first model; or NULL */
+  int (*load)(struct session *);               /* the model; leaves inputs[].data to be filled */
   int (*upload)(struct session *);             /* makes filled inputs the ones that run() reads */
   int (*run)(struct session *);                /* the timed call: nothing but one inference */
   int (*after_run)(struct session *);          /* makes outputs readable or frees them; not timed */
@@ -86,23 +94,66 @@ extern const struct runtime ort_runtime, litert_runtime, tflite_runtime;
 const struct runtime *find_runtime(const char *name);   /* NULL where there is none of that name */
 int fail(struct session *, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* ---- worker.c ---- */
-/* Serves the one-letter commands on `commands` until it closes; writes JSON lines and a closing "=" line each. */
-void worker_main(const struct job *, const struct job_case *, int commands, int results, int64_t epoch_ns);
-
-/* ---- canary.c ---- */
-int canary_init(void);             /* -1: no memory */
-int64_t canary_run(void);          /* ns */
-const char *canary_kind(void);
-
 /* ---- lines.c ---- */
 struct line { char *text; size_t length, capacity; };
 void line_add(struct line *, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void line_string(struct line *, const char *text);            /* quoted and escaped */
 void line_numbers(struct line *, const char *key, const int64_t *values, size_t count);
 int write_all(int fd, const void *data, size_t size);          /* 0, or -1 with errno */
+ssize_t read_text(const char *path, char *text, size_t size);  /* the beginning of a file, terminated; -1 */
 int64_t now_ns(void);              /* CLOCK_MONOTONIC_RAW */
 int64_t clock_khz(int core);       /* -1 where the system does not say */
-int64_t peak_memory_bytes(void);   /* VmHWM, -1 where the system does not say */
+int64_t status_number(const char *key);        /* of this process, from /proc/self/status; -1 where it is not said */
+
+/* ---- worker.c ---- */
+/* The parent's death is ours, and its alone: a whole group of processes may be told to stop, by Ctrl-C for one, and it is
+ * the supervisor that decides. */
+void live_with_parent(pid_t parent);
+/* Limits, canary and runtime of a case; a process that is forked after it finds them ready. 0, or -1. */
+int worker_open(const struct job *, const struct job_case *);
+void worker_warm_up(void);
+/* Serves the one-letter commands on `commands` until it closes; writes JSON lines and a closing "=" line each. */
+void worker_main(const struct job *, const struct job_case *, int commands, int results, pid_t parent)
+    __attribute__((noreturn));
+
+/* ---- child.c ---- */
+struct child {
+  const struct job_case *spec;
+  struct nursery *nursery;         /* that forked it; NULL: we did */
+  pid_t pid;
+  int commands, answers;
+  int64_t samples, timed_ns;
+  int alive;
+  struct line pending;             /* bytes of an answer that is not complete yet */
+};
+
+extern volatile sig_atomic_t stopped;          /* the signal that stopped us; SIGPIPE where nobody listens any more */
+/* Begins to load and to warm up, or to infer: two answers. `group`: the cases that are loaded together, of which the first
+ * `running` may run already. */
+void child_start(struct child *, const struct job *, const struct child *group, int running);
+int child_await(struct child *, const char *doing, int64_t limit_ns);           /* -1: lost; the results say why */
+int child_ask(struct child *, char command, const char *doing, int64_t limit_ns);
+int wait_readable(int fd, int64_t deadline_ns);
+void child_end(struct child *);                /* it is gone afterwards, whatever it was doing */
+
+/* ---- nursery.c ---- */
+/* The one for such a case, prepared where several cases want it; NULL where there is none or it is of no use. */
+struct nursery *nursery_find(const struct job *, const struct job_case *);
+pid_t nursery_fork(struct nursery *, const struct job *, const struct job_case *, int commands, int answers);  /* or -1 */
+int nursery_reap(struct nursery *, pid_t);     /* kills it, if need be: the status that it ended with */
+void nursery_end_all(void);
+
+/* ---- results.c ---- */
+void results_open(const struct job *);
+void results_write(const char *text, size_t size);             /* whole lines; ends the runner where it cannot */
+void results_failure(const struct job_case *, const char *doing, const char *why, int signal);
+void results_between_blocks(void);             /* what is due: watched files, data to the disk */
+int results_close(void);                       /* with the end line; the runner's exit status */
+int64_t epoch_ns(void);                        /* when the results began; times in them count from then */
+
+/* ---- canary.c ---- */
+int canary_init(void);             /* -1: no memory */
+int64_t canary_run(void);          /* ns */
+const char *canary_kind(void);
 
 #endif

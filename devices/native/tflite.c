@@ -211,7 +211,7 @@ static int add_profiler(struct session *s, Handle options) {
   return 0;
 }
 
-static int tflite_load(struct session *s) {
+static int tflite_open(struct session *s) {
   const struct job_case *spec = s->spec;
   struct tflite *lite = s->state = calloc(1, sizeof *lite);
   void *library = dlopen(spec->library, RTLD_NOW | RTLD_LOCAL);
@@ -225,6 +225,12 @@ static int tflite_load(struct session *s) {
 #undef FIND
 #undef LOOK_UP
   snprintf(s->version, sizeof s->version, "%s", lite->version());
+  return 0;
+}
+
+static int tflite_load(struct session *s) {
+  const struct job_case *spec = s->spec;
+  struct tflite *lite = s->state;
   Handle model = lite->create_model(spec->model, on_message, lite);
   if (!model) return failed(s, "loading", 0);
   Handle options = lite->create_options();
@@ -284,5 +290,5 @@ static int tflite_finish(struct session *s, char *profile_path, size_t size) {
   return 0;
 }
 
-const struct runtime tflite_runtime = {"tflite",         tflite_load,    tflite_upload, tflite_run,
-                                       tflite_after_run, tflite_kernels, tflite_finish};
+const struct runtime tflite_runtime = {"tflite",      tflite_open, NULL,             tflite_load,
+                                       tflite_upload, tflite_run,  tflite_after_run, tflite_kernels, tflite_finish};

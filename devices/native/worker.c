@@ -14,12 +14,15 @@ struct worker {
   const struct runtime *runtime;
   struct session session;
   struct line line;
-  int results;
-  int64_t epoch_ns, samples, timed_ns, block;
+  int results, opened;
+  int64_t open_ns, samples, timed_ns, block;
   int64_t starts[MAX_BLOCK], canaries[MAX_BLOCK], times[MAX_BLOCK], preempted[MAX_BLOCK];
   uint64_t kernel_list_hash;
   int64_t kernel_list;
 };
+
+/* One a process: not cleared for a worker, because what a nursery has opened is in it. */
+static struct worker w;
 
 const struct runtime *find_runtime(const char *name) {
   for (size_t i = 0; i < sizeof runtimes / sizeof *runtimes; i++)
@@ -97,16 +100,32 @@ static void fill_inputs(struct worker *w) {
   }
 }
 
+int worker_open(const struct job *job, const struct job_case *spec) {
+  w.job = job;
+  w.spec = w.session.spec = spec;
+  w.runtime = find_runtime(spec->runtime);
+  if (apply_limits(&w)) return -1;
+  if (job->canary && canary_init()) return fail(&w.session, "no memory for the canary");
+  int64_t start = now_ns();
+  if (w.runtime->open(&w.session)) return -1;
+  w.open_ns = now_ns() - start;
+  w.opened = 1;
+  return 0;
+}
+
+void worker_warm_up(void) {
+  if (w.runtime->warm_up) w.runtime->warm_up(&w.session);
+}
+
 static int load(struct worker *w) {
-  if (apply_limits(w)) return -1;
-  if (w->job->canary && canary_init()) return fail(&w->session, "no memory for the canary");
+  if (!w->opened && worker_open(w->job, w->spec)) return -1;
   int64_t start = now_ns();
   if (w->runtime->load(&w->session)) return -1;
   int64_t load_ns = now_ns() - start;
   fill_inputs(w);
   if (w->runtime->upload(&w->session)) return -1;
   begin_line(w, "loaded");
-  line_add(&w->line, ",\"load_ns\":%lld,\"version\":", (long long)load_ns);
+  line_add(&w->line, ",\"open_ns\":%lld,\"load_ns\":%lld,\"version\":", (long long)w->open_ns, (long long)load_ns);
   line_string(&w->line, w->session.version);
   line_add(&w->line, ",\"cpu_mask\":\"0x%llx\",\"canary\":", (unsigned long long)affinity());
   line_string(&w->line, w->job->canary ? canary_kind() : "");
@@ -166,7 +185,7 @@ static int block(struct worker *w, int warmup, int64_t duration_ns, int64_t at_l
     int failed = w->runtime->run(session);
     w->times[n] = now_ns() - start;
     w->preempted[n] = preemptions() - before;
-    w->starts[n] = start - w->epoch_ns;
+    w->starts[n] = start - epoch_ns();
     if (failed || w->runtime->after_run(session)) return -1;
     w->timed_ns += w->times[n] + w->canaries[n];
     n++;
@@ -230,7 +249,9 @@ static int finish(struct worker *w) {
   char profile[4096];
   if (w->runtime->finish(&w->session, profile, sizeof profile)) return -1;
   begin_line(w, "finished");
-  line_add(&w->line, ",\"peak_memory_bytes\":%lld,\"profile\":", (long long)peak_memory_bytes());
+  struct rusage usage;
+  int64_t peak_bytes = getrusage(RUSAGE_SELF, &usage) ? -1 : (int64_t)usage.ru_maxrss * 1024;
+  line_add(&w->line, ",\"peak_memory_bytes\":%lld,\"profile\":", (long long)peak_bytes);
   line_string(&w->line, profile);
   line_add(&w->line, "}");
   send_line(w);
@@ -255,15 +276,22 @@ static int serve(struct worker *w, char command) {
   }
 }
 
-void worker_main(const struct job *job, const struct job_case *spec, int commands, int results, int64_t epoch_ns) {
-  static struct worker w;
+void live_with_parent(pid_t parent) {
+  signal(SIGINT, SIG_IGN);
+  signal(SIGTERM, SIG_IGN);
+  signal(SIGHUP, SIG_IGN);
   prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != parent) _exit(0);   /* it died before it could take us along */
+}
+
+void worker_main(const struct job *job, const struct job_case *spec, int commands, int results, pid_t parent) {
+  live_with_parent(parent);
   int log = spec->log ? open(spec->log, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644) : -1;
   if (log < 0) log = open("/dev/null", O_WRONLY | O_CLOEXEC);   /* stdout is the supervisor's progress */
   if (log >= 0) dup2(log, 1), dup2(log, 2);
-  w = (struct worker){.job = job, .spec = spec, .results = results, .epoch_ns = epoch_ns};
-  w.session.spec = spec;
-  w.runtime = find_runtime(spec->runtime);
+  w.job = job;
+  w.spec = w.session.spec = spec;
+  w.results = results;
   char command;
   while (read(commands, &command, 1) == 1) {
     char answer[64] = "!\n";

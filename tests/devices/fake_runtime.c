@@ -6,7 +6,13 @@
  *   segv-load segv-run ill-run abort-run exit-run hang-load hang-run bomb-load bomb-run   the same for worse ends
  * Words: dynamic, odd-type, int8, many-inputs (the tensors); hostile, changing, silent (the profiler); tell (the first
  * inference prints its input).
+ *
+ * The environment variable FAKE_OPENED names a file that gets a line each time the library is opened; with -DMOODY,
+ * FAKE_OPENING says what happens then: crash, hang, exit, thread (one is started that stays).
  */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -65,6 +71,33 @@ static int bomb(void) {
   return 0;
 }
 
+#if defined(MOODY)
+static int stay(void *argument) {
+  (void)argument;
+  hang();
+  return 0;
+}
+
+static void open_badly(void) {
+  static char stack[1 << 16] __attribute__((aligned(16)));
+  const char *what = getenv("FAKE_OPENING");
+  if (!strcmp(what, "crash")) *(volatile int *)8 = 0;
+  if (!strcmp(what, "hang")) hang();
+  if (!strcmp(what, "exit")) _exit(3);
+  if (!strcmp(what, "thread"))
+    clone(stay, stack + sizeof stack, CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM, NULL);
+}
+#endif
+
+__attribute__((constructor)) static void opening(void) {
+  const char *path = getenv("FAKE_OPENED");
+  int file = path ? open(path, O_WRONLY | O_CREAT | O_APPEND, 0644) : -1;
+  if (file >= 0 && write(file, "opened\n", 7) == 7) close(file);
+#if defined(MOODY)
+  open_badly();
+#endif
+}
+
 Status LiteRtCreateEnvironment(int count, const void *options, Handle *out) {
   (void)count, (void)options;
   return *out = text, OK;
@@ -82,6 +115,11 @@ Status LiteRtCreateModelFromFile(Handle environment, const char *path, Handle *o
   for (size_t i = 0; i < sizeof known / sizeof *known; i++)
     if (is(known[i])) return *out = text, OK;
   return INVALID;
+}
+
+Status LiteRtCreateModelFromBuffer(Handle environment, const void *data, size_t size, Handle *out) {
+  (void)environment;
+  return *out = text, size > 8 && !memcmp((const char *)data + 4, "TFL3", 4) ? OK : INVALID;
 }
 
 Status LiteRtCreateOptions(Handle *out) { return *out = text, OK; }

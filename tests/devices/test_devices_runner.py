@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import devices.runner
 from devices.errors import DeviceError
-from devices.runner import MAX_LINE_BYTES, Case, Kernel, format_job, parse_results, read_lines
+from devices.runner import MAX_LINE_BYTES, Case, Kernel, Watch, format_job, parse_results, read_lines
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n\r\0"), min_size=1, max_size=30)
 ID = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=20)
@@ -36,6 +36,8 @@ def read_job(text: str) -> list[dict[str, str]]:
         key, _, value = line.partition(" ")
         if key == "case":
             sections.append({})
+        if key == "watch":
+            value = "\n".join([*filter(None, [sections[-1].pop(key, "")]), value])
         assert key not in sections[-1]
         sections[-1][key] = value
     return sections
@@ -45,10 +47,14 @@ def as_text(value: object) -> str:
     return str(int(value)) if isinstance(value, bool) else str(value)
 
 
-@given(st.lists(case_strategy(), max_size=3), TEXT, NUMBER, st.booleans())
-def test_job_round_trip(cases: list[Case], results: str, seed: int, canary: bool) -> None:
-    job, *sections = read_job(format_job(cases, results, seed=seed, canary=canary))
-    assert job == {"results": results, "seed": str(seed), "canary": str(int(canary))}
+@given(st.lists(case_strategy(), max_size=3), TEXT, NUMBER, st.booleans(), st.lists(TEXT, max_size=3), NUMBER)
+def test_job_round_trip(
+    cases: list[Case], results: str, seed: int, canary: bool, watch: list[str], watch_ns: int
+) -> None:
+    text = format_job(cases, results, seed=seed, canary=canary, watch=watch, watch_ns=watch_ns)
+    job, *sections = read_job(text)
+    watched = {"watch": "\n".join(watch), "watch_ns": str(watch_ns)} if watch else {}
+    assert job == {"results": results, "seed": str(seed), "canary": str(int(canary)), **watched}
     assert len(sections) == len(cases)
     for case, section in zip(cases, sections, strict=True):
         wanted = dataclasses.asdict(case)
@@ -84,6 +90,18 @@ def test_what_a_job_cannot_carry(settings_: dict[str, Any]) -> None:
         format_job([case], "r")
 
 
+@pytest.mark.parametrize("path", ["a\nresults /etc/passwd", "a\0", "\udcff", "x" * 8000, ""])
+def test_a_path_that_cannot_be_watched(path: str) -> None:
+    with pytest.raises(DeviceError, match="the runner cannot"):
+        format_job([Case("a", "m", "litert", "l")], "r", watch=["/proc/loadavg", path])
+
+
+def test_at_most_64_files_are_watched() -> None:
+    assert format_job([], "r", watch=["/a"] * 64).count("watch /a\n") == 64
+    with pytest.raises(DeviceError, match="can watch 64 files, not 65"):
+        format_job([], "r", watch=["/a"] * 65)
+
+
 def test_the_longest_line_a_job_can_carry() -> None:
     room = MAX_LINE_BYTES - len("model ")
     assert "x" * room in format_job([Case("a", "x" * room, "litert", "l")], "r")
@@ -93,8 +111,10 @@ def test_the_longest_line_a_job_can_carry() -> None:
 
 # What comes back.
 
+BEGIN: dict[str, Any] = {"type": "begin", "monotonic_raw_ns": 3, "realtime_ns": 1_800_000_000_000_000_000, "watched": 2}
+WATCH: dict[str, Any] = {"type": "watch", "at_ns": 8, "values": ["1950000", None]}
 LOADED: dict[str, Any] = {
-    "type": "loaded", "case": "a", "load_ns": 12, "version": "1.2", "cpu_mask": "0xf0", "canary": "c",
+    "type": "loaded", "case": "a", "open_ns": 40, "load_ns": 12, "version": "1.2", "cpu_mask": "0xf0", "canary": "c",
     "inputs": [{"name": "x", "bytes": 4, "shape": [1]}],
 }  # fmt: skip
 BLOCK: dict[str, Any] = {
@@ -113,7 +133,7 @@ INFERRED: dict[str, Any] = {"type": "inferred", "case": "a", "inferences": 1, "o
 FINISHED: dict[str, Any] = {"type": "finished", "case": "a", "peak_memory_bytes": 4096, "profile": "/p.json"}
 FAILED: dict[str, Any] = {"type": "failed", "case": "a", "signal": 11, "stage": "loading", "why": "broke"}
 END: dict[str, Any] = {"type": "end", "stopped": 0, "elapsed_ns": 5}
-ALL = [LOADED, BLOCK, LIST, KERNELS, INFERRED, FINISHED, FAILED, END]
+ALL = [BEGIN, WATCH, LOADED, BLOCK, LIST, KERNELS, INFERRED, FINISHED, FAILED, END]
 
 
 def encode(*lines: dict[str, Any]) -> list[bytes]:
@@ -124,7 +144,7 @@ def test_every_kind_of_line() -> None:
     result = parse_results(encode(*ALL))
     assert result.complete and result.torn == 0
     case = result.cases["a"]
-    assert (case.load_ns, case.version, case.cpu_mask, case.canary) == (12, "1.2", 0xF0, "c")
+    assert (case.open_ns, case.load_ns, case.version, case.cpu_mask, case.canary) == (40, 12, "1.2", 0xF0, "c")
     assert case.inputs == ({"name": "x", "bytes": 4, "shape": [1]},) and case.outputs == ({"name": "y"},)
     (block,) = case.blocks
     assert not block.warmup
@@ -134,11 +154,35 @@ def test_every_kind_of_line() -> None:
     assert (run.sample, run.us) == (0, (9, 10))
     assert run.kernels == (Kernel("k", 0, 4), Kernel("l", 1, 0, "Conv", ((1, 2),), ((),)))
     assert (case.peak_memory_bytes, case.profile, case.failed) == (4096, "/p.json", "broke [SIGSEGV]")
+    assert case.finished
+    assert result.begin_realtime_ns == BEGIN["realtime_ns"]
+    assert result.watched == (Watch(8, ("1950000", None)),)
 
 
 def test_nothing_at_all() -> None:
     result = parse_results([])
     assert (dict(result.cases), result.complete, result.torn) == ({}, False, 0)
+    assert (result.begin_realtime_ns, result.watched) == (None, ())
+
+
+def test_results_of_before_there_was_a_begin() -> None:
+    """Runs that were made with an older handset are read again."""
+    old = {key: value for key, value in LOADED.items() if key != "open_ns"}
+    result = parse_results(encode(old, BLOCK, LIST, KERNELS, FINISHED, END))
+    assert (result.complete, result.begin_realtime_ns, result.watched) == (True, None, ())
+    assert (result.cases["a"].load_ns, result.cases["a"].open_ns, result.cases["a"].finished) == (12, None, True)
+
+
+@pytest.mark.parametrize("lines", [[LOADED], [LOADED, BLOCK, KERNELS], [LOADED, INFERRED], [LOADED, FAILED]])
+def test_only_a_case_that_got_to_its_end_is_finished(lines: list[dict[str, Any]]) -> None:
+    assert not parse_results(encode(LIST, *lines, END)).cases["a"].finished
+    assert parse_results(encode(LIST, *lines, FINISHED)).cases["a"].finished
+
+
+@given(st.lists(st.tuples(NS, st.lists(st.none() | st.text(max_size=64), max_size=64)), max_size=9))
+def test_watched_round_trip(rows: list[tuple[int, list[str | None]]]) -> None:
+    lines = [{"type": "watch", "at_ns": at, "values": values} for at, values in rows]
+    assert parse_results(encode(*lines)).watched == tuple(Watch(at, tuple(values)) for at, values in rows)
 
 
 @pytest.mark.parametrize(("stopped", "complete"), [(0, True), (15, False)])
@@ -164,6 +208,12 @@ def test_long_texts_are_cut() -> None:
 
 def test_unknown_memory_is_none() -> None:
     assert parse_results(encode({**FINISHED, "peak_memory_bytes": -1})).cases["a"].peak_memory_bytes is None
+
+
+@pytest.mark.parametrize("values", [[], ["1"], ["1", "2", "3"]])
+def test_as_many_values_as_files_are_watched(values: list[str]) -> None:
+    with pytest.raises(DeviceError, match=f"damaged in line 2: ValueError {len(values)} values of 2 watched files"):
+        parse_results(encode(BEGIN, {**WATCH, "values": values}))
 
 
 def test_lists_belong_to_their_case() -> None:
@@ -234,6 +284,18 @@ DAMAGE: list[tuple[dict[str, Any] | bytes, str]] = [
     ({**LIST, "kernels": [{"name": "k", "index": 0}]}, "kind"),
     ({**FAILED, "signal": 11.5}, "not a whole number"),
     ({"type": "end"}, "stopped"),
+    ({**LOADED, "open_ns": "x"}, "not a whole number"),
+    ({**BEGIN, "realtime_ns": 1.5}, "not a whole number"),
+    ({"type": "begin"}, "realtime_ns"),
+    ({**BEGIN, "watched": True}, "not a whole number"),
+    ({**WATCH, "at_ns": -1}, "negative time"),
+    ({**WATCH, "at_ns": None}, "not a whole number"),
+    ({**WATCH, "values": "ab"}, "not a list of at most 64"),
+    ({**WATCH, "values": {"a": "b"}}, "not a list of at most 64"),
+    ({**WATCH, "values": ["1"] * 65}, "not a list of at most 64"),
+    ({**WATCH, "values": [1, None]}, "no text of at most 64"),
+    ({**WATCH, "values": ["x" * 65, None]}, "no text of at most 64"),
+    ({"type": "watch", "at_ns": 1}, "values"),
 ]
 
 

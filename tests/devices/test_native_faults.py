@@ -102,7 +102,7 @@ def start_long(bench: Any) -> subprocess.Popen[bytes]:
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_stopped_in_the_middle_leaves_whole_lines(sent: signal.Signals, bench: Any) -> None:
     with start_long(bench) as process:
-        assert len(bench.running()) == 3
+        assert len(bench.running()) == 4, "supervisor, nursery, two workers"
         process.send_signal(sent)
         assert process.wait(bench.patience_s) == 130
     assert bench.running() == [], "workers go before the runner does"
@@ -115,7 +115,7 @@ def test_stopped_in_the_middle_leaves_whole_lines(sent: signal.Signals, bench: A
 
 def test_killed_runner_takes_its_workers_along(bench: Any) -> None:
     with start_long(bench) as process:
-        assert len(bench.running()) == 3
+        assert len(bench.running()) == 4, "supervisor, nursery, two workers"
         process.kill()
     assert process.returncode == -signal.SIGKILL
     bench.wait_for(lambda: bench.running() == [], "a worker outlived its runner")
@@ -145,7 +145,7 @@ def test_killed_worker_costs_its_case(bench: Any) -> None:
         assert process.stdout is not None
         while b"samples 2 " not in process.stdout.readline():
             pass
-        (worker, *_) = sorted(pid for pid in bench.running() if pid != process.pid)
+        _nursery, worker, _other = sorted(pid for pid in bench.running() if pid != process.pid)
         os.kill(worker, signal.SIGKILL)
         process.stdout.read()
     result = parse_results(read_lines(str(bench.results)))
@@ -215,7 +215,11 @@ BAD_JOBS = [
     (HEAD + CASE + "cpu_mask 0x1ffffffffffffffff\n", "line 7: bad value for cpu_mask"),
     (HEAD + CASE + "cpu_mask cores\n", "line 7: bad value for cpu_mask"),
     (HEAD + "model " + "x" * 9000 + "\n", "line 3: longer than"),
-    (HEAD + CASE * 4097, "more than 4096 cases"),
+    (HEAD + CASE * 65537, "more than 65536 cases"),
+    (HEAD + "watch \n" + CASE, "line 3: bad value for watch"),
+    (HEAD + CASE + "watch /proc/uptime\n", "line 7: bad value for watch"),
+    (HEAD + "watch /proc/uptime\n" * 65 + CASE, "line 67: bad value for watch"),
+    (HEAD + "watch_ns soon\n" + CASE, "line 3: bad value for watch_ns"),
     (HEAD + CASE + "log\0 /tmp/x\nnonsense 1\n", "line 8: unknown key nonsense"),
 ]
 

@@ -21,7 +21,7 @@ typedef __builtin_va_list va_list;
 
 int *__errno(void);
 #define errno (*__errno())
-enum { EINTR = 4 };
+enum { EINTR = 4, EINVAL = 22 };
 
 /* stdio.h */
 typedef struct FILE FILE;
@@ -44,6 +44,7 @@ void free(void *);
 int posix_memalign(void **, size_t, size_t);
 long long strtoll(const char *, char **, int);
 unsigned long long strtoull(const char *, char **, int);
+int setenv(const char *, const char *, int);
 void exit(int) __attribute__((noreturn));
 void _exit(int) __attribute__((noreturn));
 void *memcpy(void *, const void *, size_t);
@@ -58,17 +59,41 @@ char *strerror(int);
 char *strsignal(int);
 
 /* fcntl.h, unistd.h, poll.h */
-enum { O_RDONLY = 0, O_WRONLY = 1, O_CREAT = 0100, O_TRUNC = 01000, O_CLOEXEC = 02000000 };
+enum { O_RDONLY = 0, O_WRONLY = 1, O_RDWR = 2, O_CREAT = 0100, O_TRUNC = 01000, O_NONBLOCK = 04000, O_CLOEXEC = 02000000 };
 int open(const char *, int, ...);
 int close(int);
 ssize_t read(int, void *, size_t);
 ssize_t write(int, const void *, size_t);
+int fdatasync(int);
 int dup2(int, int);
 int pipe2(int[2], int);
 pid_t fork(void);
+pid_t getpid(void);
+pid_t getppid(void);
 struct pollfd { int fd; short events, revents; };
-enum { POLLIN = 1 };
+enum { POLLIN = 1, POLLOUT = 4, POLLERR = 8, POLLHUP = 16 };
 int poll(struct pollfd *, unsigned, int);
+
+/* sys/socket.h */
+struct iovec { void *iov_base; size_t iov_len; };
+struct msghdr {
+  void *msg_name;
+  unsigned msg_namelen;
+  struct iovec *msg_iov;
+  size_t msg_iovlen;
+  void *msg_control;
+  size_t msg_controllen;
+  int msg_flags;
+};
+struct cmsghdr { size_t cmsg_len; int cmsg_level, cmsg_type; };
+enum { AF_UNIX = 1, SOCK_SEQPACKET = 5, SOCK_CLOEXEC = O_CLOEXEC, SOL_SOCKET = 1, SCM_RIGHTS = 1, MSG_CMSG_CLOEXEC = 0x40000000 };
+#define CMSG_ALIGN(size) (((size) + sizeof(long) - 1) & ~(sizeof(long) - 1))
+#define CMSG_DATA(header) ((void *)((char *)(header) + CMSG_ALIGN(sizeof(struct cmsghdr))))
+#define CMSG_LEN(size) (CMSG_ALIGN(sizeof(struct cmsghdr)) + (size))
+#define CMSG_SPACE(size) (CMSG_ALIGN(sizeof(struct cmsghdr)) + CMSG_ALIGN(size))
+int socketpair(int, int, int, int[2]);
+ssize_t sendmsg(int, const struct msghdr *, int);
+ssize_t recvmsg(int, struct msghdr *, int);
 
 /* signal.h, sys/wait.h, sys/prctl.h */
 typedef int sig_atomic_t;
@@ -97,13 +122,14 @@ int sched_setaffinity(pid_t, size_t, const cpu_set_t *);
 int sched_getcpu(void);
 typedef unsigned long rlim_t;
 struct rlimit { rlim_t rlim_cur, rlim_max; };
-enum { RLIMIT_AS = 9 };
+enum { RLIMIT_NOFILE = 7, RLIMIT_AS = 9 };
+int getrlimit(int, struct rlimit *);
 int setrlimit(int, const struct rlimit *);
 struct timespec { long tv_sec, tv_nsec; };
-struct rusage { struct timespec ru_utime, ru_stime; long ru_others[13], ru_nivcsw; };
+struct rusage { struct timespec ru_utime, ru_stime; long ru_maxrss, ru_others[12], ru_nivcsw; };
 enum { RUSAGE_SELF = 0 };
 int getrusage(int, struct rusage *);
-enum { CLOCK_MONOTONIC_RAW = 4 };
+enum { CLOCK_REALTIME = 0, CLOCK_MONOTONIC_RAW = 4 };
 int clock_gettime(int, struct timespec *);
 
 /* dlfcn.h */
