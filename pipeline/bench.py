@@ -6,40 +6,28 @@ import dataclasses
 import shlex
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from devices.bundle import RuntimeBundle, host_bundle
-from devices.conditions import cpu_mask, read_conditions
+from devices.bundle_store import KINDS, bundle_for
+from devices.conditions import prepared
 from devices.discovery import cache_dir, open_device
-from devices.errors import DeviceError
-from devices.lock import device_lock
-from devices.runner import RunnerResult
-from devices.transport import Transport
+from devices.errors import DeviceLost
+from devices.install import Installed, OnPush, install
+from devices.lock import device_lock, lock_key
+from devices.transport import DeviceDescription, Transport
 from pipeline import runfolder
-from pipeline.artifact import Network
-from pipeline.console import Console
-from pipeline.default_set import DEFAULT_SET, compressed_digits
-from pipeline.deploy import RUNTIME_FORMATS, Deployed, deploy
-from pipeline.document import Measured, Subject, run_document
-from pipeline.errors import CheckFailed, ModelError, UsageError
-from pipeline.profiling import Settings, load_launches, measure
+from pipeline.console import Console, Step
+from pipeline.deploy import RUNTIME_FORMATS, Deployed, case_of, deploy, targets_of
+from pipeline.document import Measured, run_document
+from pipeline.errors import CheckFailed, UsageError
+from pipeline.numerics import Agreement, accuracy_row, check_on_device
+from pipeline.profiling import launch_files, launches_to_go, load_launches, measure
+from pipeline.request import Request, check_same_device, command_of, plan_of
 from pipeline.runfolder import RunFolder
-from pipeline.version import VERSION
-
-
-@dataclass(frozen=True)
-class Request:
-    """What was asked: `models` empty is the default set."""
-
-    models: tuple[str, ...]
-    device: str
-    runtimes: tuple[str, ...]
-    settings: Settings
-    reports: Path
-    wait_s: float = 600.0
-    resume: Path | None = None
+from pipeline.settings import Settings
+from pipeline.subjects import Subject, check_formats, fitting, subjects_of
+from pipeline.watching import Watching, begun
 
 
 def bench(request: Request, console: Console) -> dict[str, Any]:
@@ -49,23 +37,22 @@ def bench(request: Request, console: Console) -> dict[str, Any]:
     CheckFailed: no case could be measured at all; the page says why for each.
     """
     unknown = [runtime for runtime in request.runtimes if runtime not in RUNTIME_FORMATS]
-    if unknown or not request.runtimes:
-        raise UsageError(f"there is no runtime {(unknown or [''])[0]!r}", try_=", ".join(RUNTIME_FORMATS))
-    begun = time.monotonic()
+    if unknown:
+        raise UsageError(f"there is no runtime {unknown[0]!r}", try_=", ".join(RUNTIME_FORMATS))
+    start_s = time.monotonic()
     with open_device(request.device) as device:
-        if device.describe().kind != "host":
-            raise DeviceError(
-                f"{device.name} answers, but this version brings no runtimes to phones yet", try_="--device host"
-            )
-        subjects = _subjects(request.models, request.runtimes, console)
-        with device_lock(device.name, cache_dir() / "locks", wait_s=request.wait_s, on_wait=console.say):
+        subjects = subjects_of(request.models, console)
+        locks, key = cache_dir() / "locks", lock_key(device)
+        with device_lock(device.name, locks, wait_s=request.wait_s, on_wait=console.say, key=key):
             try:
                 document = _run(request, subjects, device, console)
-            except Exception:
-                if request.resume is None and console.run_folder is not None:
-                    runfolder.discard_unmeasured(console.run_folder)
+            except Exception as error:
+                folder = console.run_folder
+                # a device that is lost may still have what was measured: that run can go on
+                if request.resume is None and folder and not (isinstance(error, DeviceLost) and begun(folder)):
+                    runfolder.discard_unmeasured(folder)
                 raise
-    document["stages_s"] = {**console.seconds, "all": time.monotonic() - begun}
+    document["stages_s"] = {**console.seconds, "all": time.monotonic() - start_s}
     assert console.run_folder is not None
     _finish(console.run_folder, document)
     if all(profile["failed"] for profile in document["profiles"]):
@@ -74,162 +61,166 @@ def bench(request: Request, console: Console) -> dict[str, Any]:
     return document
 
 
-def _subjects(models: Sequence[str], runtimes: Sequence[str], console: Console) -> list[Subject]:
-    """The networks, each of which can run in one of the runtimes at least; nothing is written yet."""
-    from pipeline.spec import resolve
-
-    subjects: list[Subject] = []
-    for text in models or DEFAULT_SET:
-        with console.stage(f"preparing {text}"):
-            network = resolve(text)
-            if any(subject.network.name == network.name for subject in subjects):
-                raise UsageError(f"two of the models are called {network.name}", try_="rename one of the files")
-            formats = [RUNTIME_FORMATS[runtime] for runtime in runtimes]
-            if network.module is None and network.source not in formats:
-                fitting = next(runtime for runtime, form in RUNTIME_FORMATS.items() if form == network.source)
-                raise UsageError(f"{text} cannot run in {', '.join(runtimes)}", try_=f"--runtime {fitting}")
-            subjects.append(_subject(network))
-            if not models and text == "digits_cnn":
-                smaller, compression = compressed_digits(network)
-                subjects.append(dataclasses.replace(_subject(smaller), compressed_from=text, compression=compression))
-    return subjects
-
-
-def _subject(network: Network) -> Subject:
-    from pipeline.export.base import first_line
-    from pipeline.graph import count_macs
-
-    if network.module is None:
-        return Subject(network)
-    try:
-        return Subject(network, count_macs(network.module, network.input_shape))
-    except Exception as error:  # whatever the user's module raises
-        shape = "x".join(map(str, network.input_shape))
-        raise ModelError(
-            f"{network.name} fails on an input of {shape}: {first_line(error)}", try_="another input shape"
-        ) from error
-
-
 def _run(request: Request, subjects: Sequence[Subject], device: Transport, console: Console) -> dict[str, Any]:
     """Everything that needs the device, which is ours alone for that long."""
-    folder = _open_folder(request)
+    about = device.describe()
+    installed, notes = _install(request, device, about.kind, about.abi, console)
+    check_formats(subjects, [runtime for one in installed.values() for runtime in one.bundle.libraries])
+    folder = _open_folder(request, about)
     console.run_folder = folder.path
-    with console.stage("building the runner"):
-        bundle = host_bundle(device.describe().abi, list(request.runtimes), cache_dir())
-    cases = _export_and_deploy(subjects, device, bundle, folder, console)
-    settings = request.settings
-    if settings.cpu_mask == 0:
-        settings = dataclasses.replace(settings, cpu_mask=cpu_mask(device, settings.threads))
-    subjects = [_with_accuracy(subject, cases, device, bundle, folder, console) for subject in subjects]
-    conditions = [read_conditions(device)]
-    with console.stage("measuring"):
-        results = _measure(cases, device, bundle, settings, folder, console)
-    conditions.append(read_conditions(device))
+    cases = _export(subjects, request, device, installed, folder, console)
+    gates = None if about.kind == "host" else request.gates
+    watching = Watching(device, folder.path, gates, request.settle_s, console)
+    with prepared(device, console.say, touch=not request.keep_settings) as knobs:
+        settings = watching.settle_cores(request.settings)
+        agreements = _deploy_and_check(subjects, cases, device, installed, settings, folder, console)
+        disagreeing = {} if request.allow_mismatch else {a.case: a.complaint for a in agreements.values() if not a.agrees}
+        timed = [case for case in cases if case.id not in disagreeing]
+        results = _measure(timed, device, installed, settings, folder, watching, console)
+        watching.note(len(results))
     with console.stage("reckoning"):
-        command = command_of(request)
-        run = Measured(command, settings, folder, device.describe(), bundle, subjects, cases, results, conditions)
+        run = Measured(
+            command=command_of(request),
+            settings=settings,
+            folder=folder,
+            device=about,
+            installed=installed,
+            subjects=[dataclasses.replace(one, accuracy=_accuracy(one, cases, agreements)) for one in subjects],
+            cases=cases,
+            results=results,
+            refused=disagreeing,
+            agreements=agreements,
+            conditions=watching.document(results, knobs),
+            notes=notes,
+        )
         return run_document(run)
 
 
-def _open_folder(request: Request) -> RunFolder:
+def _install(
+    request: Request, device: Transport, kind: str, abi: str, console: Console
+) -> tuple[dict[str, Installed], list[str]]:
+    """The bundles on the device, by kind, and what the user should know of them."""
+    kinds = tuple(dict.fromkeys(request.bundles)) or (("host",) if kind == "host" else ("linux",))
+    if unknown := [one for one in kinds if one not in KINDS]:
+        raise UsageError(f"there is no bundle {unknown[0]!r}", try_=", ".join(KINDS))
+    if wrong := [one for one in kinds if (one == "host") != (kind == "host")]:
+        fitting_kind = "host" if kind == "host" else "linux or android"
+        raise UsageError(f"the bundle {wrong[0]!r} is not for {device.name}", try_=f"--bundle {fitting_kind}")
+    if request.aars and "android" not in kinds:
+        raise UsageError("--aar is for the android bundle only", try_="--bundle android")
+    installed, notes = {}, []
+    for one in kinds:
+        with console.stage(f"building the {one} bundle for {abi}" if one != "host" else "building the runner") as step:
+            bundle, said = bundle_for(one, abi, request.runtimes or None, request.aars, cache_dir(), step)
+        notes += said
+        with console.stage(f"the {one} bundle on {device.name}") as step:
+            installed[one] = install(bundle, device, _told(step))
+    return installed, notes
+
+
+def _told(step: Step) -> OnPush:
+    return lambda name, size: step(f"{name}, {size / 2**20:.1f} MiB")
+
+
+def _open_folder(request: Request, device: DeviceDescription) -> RunFolder:
     if request.resume is not None:
-        runfolder.tidy(request.resume)
-        return runfolder.reopen(request.resume)
-    plan = {
-        "kind": "bench",
-        "handset": VERSION,
-        "models": list(request.models),
-        "device": request.device,
-        "runtimes": list(request.runtimes),
-        "settings": dataclasses.asdict(request.settings),
-    }
-    return runfolder.create(request.reports, request.device, plan)
+        folder = runfolder.reopen(request.resume)
+        check_same_device(folder.plan, device, folder.path)
+        runfolder.tidy(folder.path)
+        return folder
+    return runfolder.create(request.reports, request.device, plan_of(request, device))
 
 
-def _export_and_deploy(
-    subjects: Sequence[Subject], device: Transport, bundle: RuntimeBundle, folder: RunFolder, console: Console
+def _export(
+    subjects: Sequence[Subject],
+    request: Request,
+    device: Transport,
+    installed: dict[str, Installed],
+    folder: RunFolder,
+    console: Console,
 ) -> list[Deployed]:
+    """Every network in every format that it is measured in."""
     from pipeline.export import EXPORTERS
 
     cases = []
+    targets = targets_of(list(installed.values()), request.delegate)
     for subject in subjects:
         network = subject.network
-        for runtime in bundle.libraries:
-            wanted = RUNTIME_FORMATS[runtime]
-            if network.module is None and network.source != wanted:
-                console.say(f"{network.name} is a .{network.source} file: not measured in {runtime}")
+        wanted = fitting(subject, targets)
+        for target in targets:
+            if target not in wanted:
+                console.say(f"{network.name} is a .{network.source} file: not measured in {target.runtime}")
                 continue
-            exported = folder.recall(network.name, wanted)
+            exported = folder.recall(network.name, target.format)
             if exported is None:
                 if load_launches(folder.path):
                     raise UsageError(
-                        f"{network.name}.{wanted} is not the file any more that {folder.path} has launches of",
+                        f"{network.name}.{target.format} is not the file any more that {folder.path} has launches of",
                         try_="a new run",
                     )
-                with console.stage(f"exporting {network.name} to {wanted}"):
-                    exported = EXPORTERS[wanted]().export(network, folder.artifacts)
+                with console.stage(f"exporting {network.name} to {target.format}"):
+                    exported = EXPORTERS[target.format]().export(network, folder.artifacts)
                 folder.remember(exported)
-            with console.stage(f"deploying {network.name} for {runtime}"):
-                cases.append(deploy(exported, runtime, device, bundle))
+            cases.append(case_of(exported, target, device, name_bundle=len(installed) > 1))
     return cases
 
 
-def _with_accuracy(
-    subject: Subject,
+def _deploy_and_check(
+    subjects: Sequence[Subject],
     cases: Sequence[Deployed],
     device: Transport,
-    bundle: RuntimeBundle,
+    installed: dict[str, Installed],
+    settings: Settings,
     folder: RunFolder,
     console: Console,
-) -> Subject:
-    """Top-1 in torch and in each runtime on the device, for the networks whose data are at hand."""
-    from pipeline.default_set import is_digits
-
-    network = subject.network
-    if network.module is None or not is_digits(network):
-        return subject
-    from pipeline.accuracy import device_logits
-    from pipeline.datasets import digits
-    from pipeline.evaluate import top1, torch_logits
-
-    with console.stage(f"top-1 of {network.name} on the device"):
-        _, _, images, labels = digits()
-        row: dict[str, Any] = {"data": f"digits, {len(labels)} test images", "metric": "top1"}
-        row["torch"] = top1(torch_logits(network.module, images), labels)
-        for case in cases:
-            if case.artifact.network == network.name:
-                row[case.runtime] = top1(device_logits(case, images, device, bundle, folder.path), labels)
-        return dataclasses.replace(subject, accuracy=row)
+) -> dict[str, Agreement]:
+    with console.stage(f"deploying {len(cases)} models"):
+        deploy(cases, device)
+    with console.stage("comparing outputs on the device"):
+        networks = {subject.network.name: subject.network for subject in subjects}
+        agreements = check_on_device(cases, networks, device, installed, folder.path, settings.cpu_mask)
+    for one in agreements.values():
+        if not one.agrees:
+            console.say(one.complaint)
+    return agreements
 
 
 def _measure(
     cases: Sequence[Deployed],
     device: Transport,
-    bundle: RuntimeBundle,
+    installed: dict[str, Installed],
     settings: Settings,
     folder: RunFolder,
+    watching: Watching,
     console: Console,
-) -> list[RunnerResult]:
-    launches = max(0, settings.launches - len(load_launches(folder.path)))
-    total_s = len(cases) * launches * (settings.launch_s + settings.kernels_s)
-    with console.progress("measuring", total_s) as advance:
-        return measure(cases, device, bundle, settings, folder.path, advance)
+) -> list[Any]:
+    togo = launches_to_go(cases, load_launches(folder.path), settings)
+    with console.stage("measuring"), console.progress("measuring", togo * (settings.launch_s + settings.kernels_s)) as bar:
+        try:
+            return measure(
+                cases,
+                device,
+                installed,
+                settings,
+                folder.path,
+                bar,
+                run=folder.id,
+                watch=watching.paths,
+                before=watching.before_launch,
+            )
+        except DeviceLost as error:
+            if not begun(folder.path):
+                raise
+            if launch_files(folder.path):
+                console.say(f"what was measured until then is in {folder.path}")
+            what = str(error).removesuffix(f"; try: {error.try_}")
+            again = shlex.join(["handset", "bench", "--resume", str(folder.path)])
+            raise type(error)(what, try_=f"{error.try_}, then {again}" if error.try_ else again) from error
 
 
-def command_of(request: Request) -> str:
-    """The command line that asks for the same again."""
-    words = ["handset", "bench", *request.models, "--device", request.device, "--runtime", ",".join(request.runtimes)]
-    settings, default = request.settings, Settings()
-    options = (
-        ("--threads", settings.threads, default.threads),
-        ("--cpu-mask", hex(settings.cpu_mask), hex(default.cpu_mask)),
-        ("--interval", f"{100 * settings.interval:g}", f"{100 * default.interval:g}"),
-        ("--budget", f"{settings.budget_s:g}", f"{default.budget_s:g}"),
-        ("--launches", settings.launches, default.launches),
-        ("--limit", f"{settings.limit_s:g}", f"{default.limit_s:g}"),
-    )
-    words += [word for name, value, usual in options if value != usual for word in (name, str(value))]
-    return shlex.join(words)
+def _accuracy(subject: Subject, cases: Sequence[Deployed], agreements: dict[str, Agreement]) -> dict[str, Any] | None:
+    own = [case for case in cases if case.artifact.network == subject.network.name]
+    return accuracy_row([agreements[case.id] for case in own if case.id in agreements], own)
 
 
 def _finish(folder: Path, document: dict[str, Any]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import shlex
 import signal
 import sys
 import threading
@@ -20,7 +19,6 @@ from typing import Any, NoReturn
 from pipeline.console import printable
 from pipeline.version import VERSION
 
-UNSTABLE = 4
 STOPPED = 130
 
 
@@ -105,135 +103,21 @@ def make_parser() -> argparse.ArgumentParser:
     _add_bench(commands.add_parser("bench", help="export, deploy, profile, table, report"))
     _add_models(commands.add_parser("models", help="the networks that are known by name"))
     _add_devices(commands.add_parser("devices", help="what can be measured on"))
+    _add_bundle(commands.add_parser("bundle", help="what phones are given to run models: build, show, clean"))
     _add_report(commands.add_parser("report", help="the HTML page again from a run's JSON"))
     return parser
 
 
 def _add_bench(parser: argparse.ArgumentParser) -> None:
-    parser.description = (
-        "Exports networks, times them on a device in each runtime, end to end and kernel by kernel, and writes a run "
-        "folder with JSON, a latency table and an HTML page. Without a MODEL: a default set, done in two minutes."
-    )
-    parser.add_argument(
-        "models", nargs="*", metavar="MODEL",
-        help="a name from `handset models`, a path to a .onnx, .tflite or .pt2 file, or file.py:function",
-    )  # fmt: skip
-    parser.add_argument("--device", default=None, help="host (the default)")
-    parser.add_argument("--runtime", default=None, help="onnxruntime, litert or both (the default), comma between")
-    parser.add_argument("--threads", type=_count, default=None, help="threads of the runtime (1)")
-    parser.add_argument(
-        "--cpu-mask", type=_mask, default=None, help="cores to run on, such as 0x2; the device decides otherwise"
-    )
-    parser.add_argument(
-        "--interval",
-        type=_percent,
-        default=None,
-        metavar="PERCENT",
-        help="half-width of the median's interval to reach (1)",
-    )
-    parser.add_argument(
-        "--budget", type=_seconds, default=None, metavar="SECONDS", help="of timed inference at most for one case (6)"
-    )
-    parser.add_argument("--launches", type=_count, default=None, help="starts of the runner at least (3)")
-    parser.add_argument(
-        "--limit", type=_duration, default=None, metavar="SECONDS", help="an inference that takes longer has hung (60)"
-    )
-    parser.add_argument(
-        "--wait", type=_seconds, default=600.0, metavar="SECONDS", help="for another bench on the device to end (600)"
-    )
-    parser.add_argument(
-        "--reports", type=Path, default=Path("reports"), metavar="DIR", help="where run folders go (reports)"
-    )
-    parser.add_argument("--resume", type=Path, default=None, metavar="RUN", help="go on with a run that was stopped")
-    parser.add_argument(
-        "--json", type=Path, default=None, metavar="PATH", help="the result document as a file of its own"
-    )
-    parser.set_defaults(command=_bench)
+    from pipeline.bench_command import add_arguments
+
+    add_arguments(parser)
 
 
-def _bench(arguments: argparse.Namespace) -> int:
-    from pipeline.bench import bench
-    from pipeline.console import Console
-    from pipeline.report import terminal
-    from pipeline.runfolder import write_json
+def _add_bundle(parser: argparse.ArgumentParser) -> None:
+    from pipeline.bundle_command import add_arguments
 
-    _check_json(arguments.json)
-    request = _request(arguments)
-    console = Console()
-    try:
-        document = bench(request, console)
-    except KeyboardInterrupt:
-        if console.run_folder is not None:
-            again = shlex.join(["handset", "bench", "--resume", str(console.run_folder)])
-            console.say(f"stopped; what was measured is in {console.run_folder}; go on with: {again}")
-            return STOPPED
-        raise
-    if arguments.json is not None:
-        write_json(arguments.json, document)
-    assert console.run_folder is not None
-    terminal(document, page=console.run_folder / "index.html")
-    stable = all(profile["failed"] is None and profile["verdict"]["stable"] for profile in document["profiles"])
-    if any(profile["failed"] for profile in document["profiles"]):
-        return 1
-    return 0 if stable else UNSTABLE
-
-
-def _request(arguments: argparse.Namespace) -> Any:
-    from pipeline.bench import Request
-    from pipeline.errors import UsageError
-    from pipeline.profiling import Settings
-    from pipeline.runfolder import reopen
-
-    asked = {
-        "threads": arguments.threads,
-        "cpu_mask": arguments.cpu_mask,
-        "interval": arguments.interval,
-        "budget_s": arguments.budget,
-        "launches": arguments.launches,
-        "limit_s": arguments.limit,
-    }
-    given = {key: value for key, value in asked.items() if value is not None}
-    if arguments.resume is None:
-        runtimes = "onnxruntime,litert" if arguments.runtime is None else arguments.runtime
-        return Request(
-            models=tuple(arguments.models),
-            device="host" if arguments.device is None else arguments.device,
-            runtimes=tuple(dict.fromkeys(runtime.strip() for runtime in runtimes.split(",") if runtime.strip())),
-            settings=Settings(**given),
-            reports=arguments.reports,
-            wait_s=arguments.wait,
-        )
-    if arguments.models or arguments.device or arguments.runtime:
-        raise UsageError(
-            "--resume goes on with what that run was asked", try_="--resume RUN without models, device, runtime"
-        )
-    plan = reopen(arguments.resume).plan
-    if arguments.threads is not None or arguments.cpu_mask is not None:
-        raise UsageError(
-            "--threads and --cpu-mask cannot change in the middle of a run", try_="a new run, or --resume without them"
-        )
-    try:
-        return Request(
-            models=tuple(plan["models"]),
-            device=plan["device"],
-            runtimes=tuple(plan["runtimes"]),
-            settings=Settings(**{**plan["settings"], **given}),
-            reports=arguments.resume.parent,
-            wait_s=arguments.wait,
-            resume=arguments.resume,
-        )
-    except (KeyError, TypeError) as error:
-        raise UsageError(f"the plan of {arguments.resume} is damaged: {error}", try_="a new run") from error
-
-
-def _check_json(path: Path | None) -> None:
-    """Fails before minutes of measuring, not after, where the JSON could not be written."""
-    from pipeline.errors import StorageError
-
-    if path is None:
-        return
-    if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)) or (path.exists() and not path.is_file()):
-        raise StorageError(f"cannot write {path}", try_="--json with a path in a folder that is there and writable")
+    add_arguments(parser)
 
 
 def _add_models(parser: argparse.ArgumentParser) -> None:
@@ -281,6 +165,7 @@ def _devices(arguments: argparse.Namespace) -> int:
             continue
         memory = "" if device.memory_bytes is None else f", {device.memory_bytes / 2**30:.0f} GiB"
         about = f"{device.model}, {device.cores} cores{memory}, {device.abi}, {device.os}"
+        about += "; emulated: its times are not a phone's" if device.simulated else ""
         print(f"{printable(device.name):<12} {_one_line(about)}")
     return 0
 
@@ -314,49 +199,3 @@ def _report(arguments: argparse.Namespace) -> int:
         write_json(arguments.json, document)
     print(printable(str(page)))
     return 0
-
-
-def _count(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if not 1 <= value <= 1024:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 1024")
-    return value
-
-
-def _mask(text: str) -> int:
-    try:
-        value = int(text, 0)
-    except ValueError:
-        value = 0
-    if not 0 < value < 2**64:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a mask of cores such as 0x2")
-    return value
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
-    return value
-
-
-def _duration(text: str) -> float:
-    if not (value := _seconds(text)):
-        raise argparse.ArgumentTypeError("0 seconds are over before anything is done")
-    return value
-
-
-def _percent(text: str) -> float:
-    try:
-        value = float(text.removesuffix("%")) / 100
-    except ValueError:
-        value = 0.0
-    if not 0.0001 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a percentage from 0.01 to 100")
-    return value

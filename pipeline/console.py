@@ -9,6 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 Advance = Callable[[float, str], None]
+Step = Callable[[str], None]
+OnWait = Callable[[str, float], None]
+
+REMIND_S = 30.0
+"""How often somebody who is no terminal is told that we still wait."""
 
 
 def printable(text: str) -> str:
@@ -30,29 +35,47 @@ class Console:
         print(f"handset: {printable(text)}", file=sys.stderr, flush=True)
 
     @contextlib.contextmanager
-    def stage(self, text: str) -> Iterator[None]:
+    def stage(self, text: str) -> Iterator[Step]:
         """A spinner with the text while the block runs; a line with its seconds afterwards where that were over one.
 
-        The seconds are kept in `seconds`, also where nothing is shown.
+        The block gets a function that tells which step of the stage it is at. The seconds are kept in `seconds`, also
+        where nothing is shown.
         """
         begun = time.monotonic()
         try:
-            with self._spinner(printable(text), begun):
-                yield
+            with self._spinner(printable(text), begun) as step:
+                yield step
         finally:
             self.seconds[text] = self.seconds.get(text, 0.0) + time.monotonic() - begun
 
     @contextlib.contextmanager
-    def _spinner(self, text: str, begun: float) -> Iterator[None]:
+    def waiting(self) -> Iterator[OnWait]:
+        """For a wait whose reason and remaining seconds change: a countdown on a terminal, a line now and then elsewhere."""
+        if self.live:
+            with self._spinner("waiting", time.monotonic()) as step:
+                yield lambda reason, seconds: step(f"{reason}; {seconds:.0f} s left")
+            return
+        told = time.monotonic() - REMIND_S
+
+        def remind(reason: str, seconds: float) -> None:
+            nonlocal told
+            if time.monotonic() - told >= REMIND_S:
+                told = time.monotonic()
+                self.say(f"waiting up to {seconds:.0f} s: {reason}")
+
+        yield remind
+
+    @contextlib.contextmanager
+    def _spinner(self, text: str, begun: float) -> Iterator[Step]:
         if not self.live:
-            yield
+            yield lambda step: None
             return
         from rich.console import Console as RichConsole
         from rich.text import Text
 
         console = RichConsole(stderr=True)
-        with console.status(Text(text)):  # a model's name is no markup
-            yield
+        with console.status(Text(text)) as status:  # a model's name is no markup
+            yield lambda step: status.update(Text(f"{text}: {printable(step)}"))
         seconds = time.monotonic() - begun
         if seconds > 1:
             console.print(Text.assemble("  ", text, " ", (f"{seconds:.1f} s", "dim")))

@@ -1,27 +1,36 @@
-"""Exported -> Deployed: a model file on the device, under the name of its content, so that nothing is sent twice."""
+"""Exported -> Deployed: model files on the device, under the names of their content, so that nothing is sent twice."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from devices.bundle import RuntimeBundle
 from devices.errors import TransferError
+from devices.install import Installed
 from devices.transport import Transport
 from pipeline.artifact import Exported
 from pipeline.errors import StorageError
 
-RUNTIME_FORMATS = {"onnxruntime": "onnx", "litert": "tflite"}
-"""Runtime -> the format it runs."""
+RUNTIME_FORMATS = {"onnxruntime": "onnx", "litert": "tflite", "tflite": "tflite"}
+"""Runtime -> the format it runs. "tflite" is TensorFlow Lite's C API, as its Android library has it."""
 
-DELEGATES = {"onnxruntime": "", "litert": "xnnpack"}
-"""Runtime -> what runs its kernels by default; the empty string is the runtime itself."""
+DELEGATES = {"onnxruntime": ("",), "litert": ("xnnpack", "builtin"), "tflite": ("xnnpack", "builtin")}
+"""Runtime -> what can run its kernels, the usual one first; the empty string is the runtime itself."""
+
+PATHS_AT_ONCE = 500
+
+WHICH_ARE_MISSING = 'for f; do [ -s "$f" ] || echo "${f##*/}"; done'
 
 
 @dataclass(frozen=True)
 class Deployed:
-    """One network, ready to be timed in one runtime on one device. `id` is unique in a run and safe as a file name."""
+    """One network, ready to be timed in one runtime on one device. `id` is unique in a run and safe as a file name.
+
+    `library` is a path on the device, `bundle` the kind of the bundle that it came with.
+    """
 
     id: str
     artifact: Exported
@@ -31,37 +40,98 @@ class Deployed:
     library: str
     library_sha256: str
     runtime_version: str
+    bundle: str = "host"
+
+    @property
+    def label(self) -> str:
+        """The runtime as a person tells it from the others of a run: its delegate where that is not the usual one."""
+        return self.runtime if self.delegate == DELEGATES[self.runtime][0] else f"{self.runtime}-{self.delegate}"
 
 
-def deploy(artifact: Exported, runtime: str, device: Transport, bundle: RuntimeBundle) -> Deployed:
-    """Pushes the artifact unless the device has it already.
+@dataclass(frozen=True)
+class Target:
+    """A runtime of one installed bundle with one delegate: what a network is measured in."""
 
-    Raises: devices.errors.TransferError: it did not arrive whole (a full disk, a read-only folder).
-    """
-    remote = f"{device.workdir}/models/{artifact.sha256[:32]}.{artifact.format}"
-    if device.run(["test", "-s", remote], timeout_s=30).status != 0:
-        device.push(Path(artifact.path), remote)
-    library = bundle.libraries[runtime]
+    installed: Installed
+    runtime: str
+    delegate: str
+
+    @property
+    def format(self) -> str:
+        return RUNTIME_FORMATS[self.runtime]
+
+
+def targets_of(installed: Sequence[Installed], delegate: str = "") -> list[Target]:
+    """Every runtime of every bundle, with the delegate asked for where it has that one, else with its usual one."""
+    return [
+        Target(one, runtime, delegate if delegate in DELEGATES[runtime] else DELEGATES[runtime][0])
+        for one in installed
+        for runtime in RUNTIME_FORMATS
+        if runtime in one.bundle.libraries
+    ]
+
+
+def case_of(artifact: Exported, target: Target, device: Transport, *, name_bundle: bool) -> Deployed:
+    """The case that `deploy` will make true. Args: name_bundle: whether the run has the same runtime in two bundles."""
+    bundle, library = target.installed.bundle, target.installed.bundle.libraries[target.runtime]
+    words = [artifact.network, target.runtime]
+    if target.delegate != DELEGATES[target.runtime][0]:
+        words.append(target.delegate)
+    if name_bundle:
+        words.append(bundle.kind)
     return Deployed(
-        id=f"{artifact.network}.{runtime}",
+        id=".".join(words),
         artifact=artifact,
-        runtime=runtime,
-        delegate=DELEGATES[runtime],
-        remote_path=remote,
-        library=str(library.path),
+        runtime=target.runtime,
+        delegate=target.delegate,
+        remote_path=f"{models_folder(device)}/{_name(artifact)}",
+        library=target.installed.libraries[target.runtime],
         library_sha256=library.sha256,
-        runtime_version=bundle.versions[runtime],
+        runtime_version=bundle.versions[target.runtime],
+        bundle=bundle.kind,
     )
 
 
-def pull(device: Transport, remote: str, local: Path) -> None:
-    """Brings a file home.
+def deploy(cases: Sequence[Deployed], device: Transport) -> int:
+    """Sends the artifacts that the device does not have yet, all of them in one batch; the number of bytes sent.
 
-    Raises: TransferError: it did not arrive whole. StorageError: because this machine's disk is full or read-only, which
-    a pull, which only reads on the device, can be told from.
+    Raises: devices.errors.TransferError: they did not arrive whole (a full disk, a read-only folder).
+    """
+    files = {_name(case.artifact): Path(case.artifact.path) for case in cases}
+    absent = missing_models(files, device)
+    if absent:
+        device.push_many(absent, models_folder(device))
+    return sum(path.stat().st_size for path in absent.values())
+
+
+def missing_models(files: Mapping[str, Path], device: Transport) -> dict[str, Path]:
+    """Those that the device has not. A name tells the content, and a file appears whole or not at all."""
+    folder, names, absent = models_folder(device), list(files), set[str]()
+    for start in range(0, len(names), PATHS_AT_ONCE):
+        paths = [f"{folder}/{name}" for name in names[start : start + PATHS_AT_ONCE]]
+        told = device.run(["sh", "-c", WHICH_ARE_MISSING, "sh", *paths], timeout_s=60)
+        if told.status != 0:
+            absent.update(names[start : start + PATHS_AT_ONCE])
+        absent.update(told.stdout.decode("utf-8", "replace").split())
+    return {name: path for name, path in files.items() if name in absent}
+
+
+def models_folder(device: Transport) -> str:
+    return f"{device.workdir}/models"
+
+
+def _name(artifact: Exported) -> str:
+    return f"{artifact.sha256[:32]}.{artifact.format}"
+
+
+@contextlib.contextmanager
+def bringing_home(local: Path) -> Iterator[None]:
+    """Tells a device that does not give a file from this machine's disk being full or read-only.
+
+    Raises: StorageError: the latter, which a pull, that only reads on the device, can be told from; TransferError.
     """
     try:
-        device.pull(remote, local)
+        yield
     except TransferError as error:
         cause = error.__cause__
         if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
@@ -69,3 +139,9 @@ def pull(device: Transport, remote: str, local: Path) -> None:
                 f"cannot write {local}: {cause.strerror}", try_="free some space, or another folder with --reports DIR"
             ) from error
         raise
+
+
+def pull(device: Transport, remote: str, local: Path) -> None:
+    """Brings a file home. Raises: as `bringing_home`."""
+    with bringing_home(local):
+        device.pull(remote, local)

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from devices.runner import CaseResult, Kernel
 from latency_luts import stats
 
+CLOCK_TOLERANCE = 0.02
+"""Two readings of a clock that differ by less are one clock: some systems measure it instead of knowing it."""
+
 # LiteRT's event types: an op of the interpreter, and an op inside a delegate.
 INTERPRETER_OP, DELEGATE_OP = 2, 8
 
@@ -26,14 +29,19 @@ def to_launch(case: CaseResult) -> stats.Launch:
     """All blocks of one case in one launch, warm-up left out.
 
     Not kept: the first sample of each block (another case ran before it, caches are that one's), and the samples at the
-    beginning that are not in the steady state yet, as the whole series with its warm-up shows.
+    beginning that are not in the steady state yet, as the whole series with its warm-up shows; and the blocks during
+    which the core's clock moved, see `clock_moved`, unless hardly any other is left.
     """
+    moved = clock_moved(case)
+    if 2 * sum(moved) > len(moved):
+        moved = [False] * len(moved)
     samples: list[int] = []
     canary: list[float] = []
     block: list[int] = []
     preempted: list[int] = []
     kept: list[bool] = []
     warm: list[int] = []
+    measured = 0
     for number, one in enumerate(case.blocks):
         if one.warmup:
             warm += one.sample_ns
@@ -43,7 +51,9 @@ def to_launch(case: CaseResult) -> stats.Launch:
         preempted += one.preempted
         canary += [(before + after) / 2 for before, after in itertools.pairwise(canaries)]
         block += [number] * len(one.sample_ns)
-        kept += [i > 0 or len(one.sample_ns) == 1 for i in range(len(one.sample_ns))]
+        still = not moved[measured]
+        measured += 1
+        kept += [still and (i > 0 or len(one.sample_ns) == 1) for i in range(len(one.sample_ns))]
     steady = max(0, stats.steady_start([*warm, *samples]) - len(warm))
     mask = np.array(kept, dtype=np.bool_)
     mask[:steady] = False
@@ -54,6 +64,15 @@ def to_launch(case: CaseResult) -> stats.Launch:
         preempted=np.array(preempted, dtype=np.int64),
         kept=mask,
     )
+
+
+def clock_moved(case: CaseResult) -> list[bool]:
+    """For each block after the warm-up whether its core's clock was another at its end than at its beginning, or another
+    than during most of this launch's samples. Not moved where the device does not tell its clock."""
+    blocks = [block for block in case.blocks if not block.warmup]
+    clocks = [clock for block in blocks for clock in block.clock_khz if clock for _ in block.sample_ns]
+    usual = stats.median(clocks) if clocks else 0.0
+    return [any(abs(clock - usual) > CLOCK_TOLERANCE * usual for clock in block.clock_khz if clock) for block in blocks]
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from devices.transport import DeviceDescription
 from latency_luts import Context, Entry, LatencyTable, OpKey
 from latency_luts.stats import median
 from pipeline.deploy import Deployed
-from pipeline.profiling import Settings
 from pipeline.result import NamedKernel
+from pipeline.settings import Settings
 from pipeline.version import VERSION
 
 

@@ -10,8 +10,8 @@ from devices.reference import Reference
 from devices.runner import CaseResult, RunnerResult
 from latency_luts import OpKey, stats
 from pipeline.deploy import Deployed
-from pipeline.kernel_times import KernelTimes, has_samples, kernel_times, to_launch
-from pipeline.profiling import PROFILED, Settings
+from pipeline.kernel_times import KernelTimes, clock_moved, has_samples, kernel_times, to_launch
+from pipeline.settings import PROFILED, Settings
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,15 @@ def profile_document(
     kernels: Sequence[NamedKernel],
     references: Mapping[str, Reference],
     settings: Settings,
-    conditions: Sequence[Mapping[str, Any]],
+    failed: str | None,
+    around: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """One network in one runtime, as it stands in `profiles` of the result document."""
+    """One network in one runtime, as it stands in `profiles` of the result document.
+
+    Args:
+        failed: why there are no times of it, or None.
+        around: what the device was like before and after.
+    """
     artifact = case.artifact
     document: dict[str, Any] = {
         "network": artifact.network,
@@ -68,6 +74,7 @@ def profile_document(
         "runtime_version": case.runtime_version,
         "runtime_sha256": case.library_sha256,
         "delegate": case.delegate,
+        "bundle": case.bundle,
         "artifact": {
             "file": artifact.path.name,
             "sha256": artifact.sha256,
@@ -83,7 +90,7 @@ def profile_document(
         },
         "threads": settings.threads,
         "cpu_mask": hex(settings.cpu_mask),
-        "failed": failure_of(case, results),
+        "failed": failed,
     }
     if document["failed"] is not None:
         return document
@@ -92,6 +99,10 @@ def profile_document(
     reference = references[case.id]
     summary = stats.summarise(launches, reference.ns, confidence=settings.confidence)
     verdict = stats.judge(summary, interval=settings.interval)
+    moved = _clock_moved_share(measured)
+    reasons = list(verdict.reasons)
+    if moved > 0.5:
+        reasons.append(f"the clock moved during {moved:.0%} of the blocks")
     loads = [one.load_ns / 1e6 for one in measured if one.load_ns is not None]
     document |= {
         "latency_ms": {
@@ -103,7 +114,7 @@ def profile_document(
         **_kernels(case, results, kernels, summary, references, settings),
         "peak_memory_bytes": max((one.peak_memory_bytes or 0 for one in measured), default=0) or None,
         "model_load_ms": stats.median(loads) if loads else None,
-        "conditions": [*conditions, *_block_conditions(measured)],
+        "conditions": [*around, *_block_conditions(measured)],
         "launch_medians_ms": [median / 1e6 for median in summary.launch_medians],
         "canary": {
             "reference_ns": reference.ns,
@@ -113,9 +124,16 @@ def profile_document(
         },
         "preempted_share": summary.preempted_share,
         "disturbed_share": summary.disturbed_share,
-        "verdict": {"stable": verdict.stable, "text": verdict.text, "reasons": list(verdict.reasons), "next": ""},
+        "clock_moved_share": moved,
+        "verdict": {"stable": not reasons, "text": verdict.text, "reasons": reasons, "next": ""},
     }
     return document
+
+
+def _clock_moved_share(measured: Sequence[CaseResult]) -> float:
+    """The share of the blocks that were left out because the clock moved, or would have been, were others left."""
+    moved = [one for case in measured for one in clock_moved(case)]
+    return sum(moved) / len(moved) if moved else 0.0
 
 
 def _estimate(estimate: stats.Estimate) -> dict[str, Any]:
@@ -137,6 +155,12 @@ def _samples(measured: Sequence[CaseResult], launches: Sequence[stats.Launch]) -
         "launch": [number for number, launch in enumerate(launches) for _ in launch.samples],
         "block": [int(block) for launch in launches for block in launch.block],
         "kept": [int(kept) for launch in launches for kept in launch.kept],
+        "clock_moved": [
+            int(moved)
+            for case, one in zip(measured, blocks, strict=True)
+            for moved, block in zip(clock_moved(case), one, strict=True)
+            for _ in block.sample_ns
+        ],
         "warmup_ns": [ns for one in measured for block in one.blocks if block.warmup for ns in block.sample_ns],
     }
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -68,6 +70,14 @@ class RunFolder:
     def name(self) -> str:
         return self.path.name
 
+    @property
+    def id(self) -> str:
+        """What the run is called on a device, whatever its folder is called here: safe as a file name."""
+        known = str(self.plan.get("id", ""))
+        if re.fullmatch(r"[0-9a-f]{16}", known):
+            return known
+        return hashlib.sha256(str(self.plan.get("created")).encode()).hexdigest()[:16]
+
     def remember(self, exported: Exported) -> None:
         """Notes an exported file, so that a resumed run need not export it again."""
         document = dataclasses.asdict(exported) | {"path": os.path.relpath(exported.path, self.path)}
@@ -103,7 +113,8 @@ def create(reports: Path, device: str, plan: Mapping[str, Any]) -> RunFolder:
         (path / "artifacts").mkdir()
     except OSError as error:
         raise StorageError(f"cannot make a run folder in {reports}: {error.strerror}", try_="--reports DIR") from error
-    plan = {"schema_version": SCHEMA_VERSION, "created": f"{created:%Y-%m-%dT%H:%M:%SZ}", **plan}
+    created_text = f"{created:%Y-%m-%dT%H:%M:%SZ}"
+    plan = {"schema_version": SCHEMA_VERSION, "id": secrets.token_hex(8), "created": created_text, **plan}
     try:
         write_json(path / PLAN, plan)
     except StorageError:
@@ -121,7 +132,9 @@ def discard_unmeasured(path: Path) -> None:
 def tidy(path: Path) -> None:
     """Removes what a killed bench had begun to write. To be called by the one who holds the run's device."""
     for left in (*path.glob(".*"), *path.glob("artifacts/.*"), *path.glob("launch-*")):
-        if left.suffix != ".jsonl" and left.is_file():
+        if left.is_dir() and left.suffix == ".brought":
+            shutil.rmtree(left, ignore_errors=True)
+        elif left.suffix != ".jsonl" and left.is_file():
             left.unlink(missing_ok=True)
 
 

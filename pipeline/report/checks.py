@@ -7,11 +7,20 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from pipeline.report.correction import canaries_ns
-from pipeline.report.facts import Case, accuracy_change, accuracy_text, cases, score, value_range
+from pipeline.report.facts import (
+    Case,
+    accuracy_change,
+    accuracy_text,
+    cases,
+    numerics_text,
+    score,
+    top1_text,
+    value_range,
+)
 from pipeline.report.sections import line_of
 from pipeline.report.text import duration, number, percent, plus_minus, shorten, signed_percent
 from pipeline.report.timeline import timeline
-from pipeline.report.views import Bench, Canary, Measured, NetworkRow, Profile
+from pipeline.report.views import Bench, Canary, Measured, NetworkRow, Numerics, Profile
 
 TIMES = (
     "Every time was taken on the device itself ({where}), in nanoseconds around one inference on a batch of one. "
@@ -38,12 +47,15 @@ EXPONENT = (
 ONE_NODE = (
     "Where a profile has a single kernel, the runtime shows the network as one node and what is inside cannot be seen."
 )
-SIMULATED = "The device is simulated: its times come from a model of a phone and say nothing about a real one."
+SIMULATED = "The device is simulated or emulated: its times say nothing about a real phone."
 ORIGINS = {
     "first": "taken by this run",
     "kept": "kept from an earlier run",
     "reset": "taken anew: this run was clearly quieter than earlier ones",
 }
+
+MOST_NAMES = 8
+"""Inputs that are called by their names."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +79,9 @@ def _stability(case: Case, disturbed_over: float | None) -> Stability:
     if m.canary and m.canary.reference_ns > 0 and m.canary_ns:
         line = line_of(m, [ns / m.canary.reference_ns for ns in canaries_ns(m)], disturbed_over)
         chart = timeline(line, "×", f"Canary over its reference over time, {name}", level=disturbed_over, height=58)
-    return Stability(case.profile.network, case.profile.label, m.stable, m.verdict, m.reasons, chart, _facts(m))
+    found, answers = _facts(m), case.profile.numerics
+    found += [("numerics", numerics_text(answers))] if answers else []
+    return Stability(case.profile.network, case.profile.label, m.stable, m.verdict, m.reasons, chart, found)
 
 
 def _facts(m: Measured) -> list[tuple[str, str]]:
@@ -137,9 +151,51 @@ def _parity(profile: Profile, network: NetworkRow | None) -> ParityRow:
         worst,
         verdict,
         score(accuracy.torch) if accuracy and accuracy.torch is not None else "",
-        accuracy_text(accuracy, profile.runtime),
-        accuracy_change(accuracy, profile.runtime) if accuracy else "",
+        accuracy_text(accuracy, profile),
+        accuracy_change(accuracy, profile) if accuracy else "",
         ", ".join(filter(None, (accuracy.metric, accuracy.data))) if accuracy else "not measured",
+    )
+
+
+@dataclass(frozen=True)
+class NumericsRow:
+    """`verdict`: "agrees", "disagrees" or "not compared"."""
+
+    network: str
+    label: str
+    verdict: str
+    reference: str
+    error: str
+    tolerance: str
+    cosine: str
+    top1: str
+    largest: str
+    inputs: str
+
+
+def numerics(bench: Bench) -> list[NumericsRow]:
+    """What each profile's device answered to real inputs; empty where no run looked."""
+    return [_numerics(profile, profile.numerics) for profile in bench.profiles if profile.numerics]
+
+
+def _numerics(profile: Profile, found: Numerics) -> NumericsRow:
+    def text(value: float | None, form: str) -> str:
+        return "" if value is None else f"{value:{form}}"
+
+    verdict = "agrees" if found.agrees else "disagrees"
+    if not found.inputs:
+        verdict = "not compared"
+    return NumericsRow(
+        profile.network,
+        profile.label,
+        verdict,
+        found.reference,
+        text(found.relative_error, ".1e") or ("not finite" if found.inputs else ""),
+        text(found.tolerance, "g") if found.inputs else "",
+        text(found.cosine, ".6f"),
+        top1_text(found),
+        text(found.max_abs_error, ".1e"),
+        ", ".join(found.input_names[:MOST_NAMES]) + (", …" if len(found.input_names) > MOST_NAMES else ""),
     )
 
 

@@ -23,6 +23,10 @@ def machine(bench: Bench) -> list[tuple[str, str]]:
             rows.append((key.replace("_", " "), text))
     rows += _state(bench)
     rows += [("run", bench.run), ("created", bench.created), ("handset", bench.handset), ("command", bench.command)]
+    rows += [(f"bundle {kind}", text) for kind, text in bench.bundles]
+    if bench.conditions:
+        rows += [("restarted", plural(bench.conditions.restarts, "time"))] if bench.conditions.restarts else []
+        rows += bench.conditions.knobs
     rows += [(f"runner {key}", text[:16] if key == "sha256" else text) for key, text in bench.runner.items()]
     return [*rows, ("canary", bench.canary_kind or "none")]
 
@@ -95,6 +99,7 @@ def runtime_rows(bench: Bench) -> list[dict[str, str]]:
     rows = [
         {
             "runtime": profile.runtime,
+            "bundle": profile.bundle,
             "version": profile.runtime_version,
             "library": profile.runtime_sha256,
             "delegate": profile.delegate or "none",

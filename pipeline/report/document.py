@@ -12,14 +12,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from pipeline.artifact import Parity
+from pipeline.report import device_document as device
 from pipeline.report.reader import Node
 from pipeline.report.text import spaced_percents
 from pipeline.report.views import (
     Accuracy,
-    Around,
     Artifact,
     Bench,
-    BlockEnd,
     Canary,
     Estimate,
     Kernel,
@@ -44,7 +43,7 @@ def read(result: Mapping[str, object]) -> Bench:
         node.refuse("kind", "a bench result")
     if node.number("schema_version") > SCHEMA_VERSION:
         node.refuse("schema_version", f"at most {SCHEMA_VERSION}", try_="a newer handset")
-    device = node.child("device")
+    about, conditions = node.child("device"), node.maybe_child("device_conditions")
     canary = node.maybe_child("canary")
     return Bench(
         run=node.text("run"),
@@ -52,10 +51,10 @@ def read(result: Mapping[str, object]) -> Bench:
         command=node.text("command", ""),
         handset=node.text("handset", ""),
         complete=node.flag("complete"),
-        device=device.flat(),
-        device_name=device.text("name"),
-        simulated=device.flag("simulated"),
-        memory_bytes=device.maybe_number("memory_bytes"),
+        device=about.flat(),
+        device_name=about.text("name"),
+        simulated=about.flag("simulated"),
+        memory_bytes=about.maybe_number("memory_bytes"),
         settings=node.child("settings").flat() if node.has("settings") else {},
         runner=node.child("runner").flat() if node.has("runner") else {},
         canary_kind=canary.text("kind", "") if canary else "",
@@ -65,25 +64,33 @@ def read(result: Mapping[str, object]) -> Bench:
         stages_s=node.child("stages_s").every_number() if node.has("stages_s") else {},
         networks=[_network(child) for child in node.children("networks")],
         profiles=_labelled([_profile(child) for child in node.children("profiles")]),
+        conditions=device.conditions(conditions) if conditions else None,
+        bundles=[device.bundle(child) for child in node.children("bundles")],
     )
 
 
 def _labelled(profiles: list[Profile]) -> list[Profile]:
-    """Profiles with labels that tell a network's profiles apart: by the delegate and threads only where needed."""
+    """Profiles with labels that tell a network's profiles apart: by the delegate and threads only where needed.
+
+    The bundle is named for all where a run has several: what differs then is more than a label.
+    """
+    bundles = {profile.bundle for profile in profiles if profile.bundle}
 
     def told_by(*fields: str) -> list[str]:
         found = [" ".join(str(getattr(p, field)) for field in ("network", *fields)) for p in profiles]
         times = Counter(found)
         return [text for text in found if times[text] > 1]
 
-    ambiguous, still = told_by("runtime"), told_by("runtime", "delegate")
+    ambiguous, still = told_by("runtime", "bundle"), told_by("runtime", "bundle", "delegate")
     labelled = []
     for profile in profiles:
-        label = profile.runtime
-        if f"{profile.network} {profile.runtime}" in ambiguous and profile.delegate:
+        label, told = profile.runtime, f"{profile.network} {profile.runtime} {profile.bundle}"
+        if told in ambiguous and profile.delegate:
             label += f" {profile.delegate}"
-        if f"{profile.network} {profile.runtime} {profile.delegate}" in still and profile.threads is not None:
+        if f"{told} {profile.delegate}" in still and profile.threads is not None:
             label += f" t{profile.threads:.0f}"
+        if len(bundles) > 1 and profile.bundle:
+            label += f" ({profile.bundle})"
         labelled.append(replace(profile, label=label))
     return labelled
 
@@ -123,7 +130,7 @@ def _layer(node: Node) -> Layer:
 
 
 def _profile(node: Node) -> Profile:
-    failed, artifact = node.text("failed", ""), node.maybe_child("artifact")
+    failed, artifact, numerics = node.text("failed", ""), node.maybe_child("artifact"), node.maybe_child("numerics")
     return Profile(
         network=node.text("network"),
         runtime=node.text("runtime"),
@@ -134,6 +141,8 @@ def _profile(node: Node) -> Profile:
         artifact=_artifact(artifact) if artifact else None,
         threads=node.maybe_number("threads"),
         cpu_mask=node.text("cpu_mask", ""),
+        bundle=node.text("bundle", ""),
+        numerics=device.numerics(numerics) if numerics else None,
         failed=failed,
         measured=None if failed else _measured(node),
     )
@@ -187,8 +196,8 @@ def _measured(node: Node) -> Measured:
         kernels_missing=node.text("kernels_missing", ""),
         peak_memory_bytes=node.maybe_number("peak_memory_bytes"),
         model_load_ms=node.maybe_number("model_load_ms"),
-        around=[_around(child) for child in conditions if not child.has("at_ns")],
-        block_ends=[_block_end(child) for child in conditions if child.has("at_ns")],
+        around=[device.around(child) for child in conditions if not child.has("at_ns")],
+        block_ends=[device.block_end(child) for child in conditions if child.has("at_ns")],
         stable=verdict.flag("stable"),
         verdict=spaced_percents(verdict.text("text", "")),
         reasons=[spaced_percents(reason) for reason in verdict.texts("reasons")],
@@ -219,15 +228,3 @@ def _canary(node: Node) -> Canary:
         own_ns=node.maybe_number("own_ns"),
         exponent=node.number("exponent"),
     )
-
-
-def _around(node: Node) -> Around:
-    return Around(
-        load1=node.maybe_number("load1"),
-        temperature_c=node.maybe_number("temperature_c"),
-        clocks_khz=node.known_numbers("clocks_khz"),
-    )
-
-
-def _block_end(node: Node) -> BlockEnd:
-    return BlockEnd(node.maybe_number("core"), node.maybe_number("clock_khz"))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.report.kinds import KINDS, Kind, kind_of
 from pipeline.report.text import duration, factor, percent, plus_minus, shorten, signed_percent
-from pipeline.report.views import Accuracy, Bench, Estimate, Kernel, Measured, NetworkRow, Profile
+from pipeline.report.views import Accuracy, Bench, Estimate, Kernel, Measured, NetworkRow, Numerics, Profile
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,13 @@ def _sentence(bench: Bench, network: NetworkRow, limit: int) -> str:
         return f"{name} could not be measured: {why}"
     best = measured[0]
     sure = plus_minus(best.measured.best.half_width) + ("" if best.measured.stable else ", not stable")
+    sure += ", wrong answers" if best.profile.mismatch else ""
     text = f"{name} takes {duration(best.measured.best.median)} ({sure}) in {shorten(best.profile.label, limit)}"
     if len(measured) > 1:
         second = measured[1]
         speed = compared(*comparable(best.measured, second.measured))
         text += f", {speed} in {shorten(second.profile.label, limit)}"
+        text += ", whose answers are wrong" if second.profile.mismatch else ""
     elif failed:
         text += f"; it failed in {shorten(failed[0].label, limit)}"
     before = parent_case(bench, network, best.profile.label)
@@ -75,9 +77,16 @@ def speed_up(before: Measured, after: Measured) -> Estimate:
     return Estimate(old.median / new.median, old.low / new.high, old.high / new.low)
 
 
-def accuracy_text(accuracy: Accuracy | None, runtime: str) -> str:
-    """ "97.5 %" in a runtime, or an empty text where it was not measured."""
-    value = accuracy.by_runtime.get(runtime) if accuracy else None
+def accuracy_of(accuracy: Accuracy | None, profile: Profile) -> float | None:
+    """The profile's own accuracy where it has one, else its runtime's; None where it was not measured."""
+    if profile.numerics and profile.numerics.accuracy is not None:
+        return profile.numerics.accuracy
+    return accuracy.by_runtime.get(profile.runtime) if accuracy else None
+
+
+def accuracy_text(accuracy: Accuracy | None, profile: Profile) -> str:
+    """ "97.5 %", or an empty text where it was not measured."""
+    value = accuracy_of(accuracy, profile)
     return "" if value is None else score(value)
 
 
@@ -85,13 +94,46 @@ def score(value: float) -> str:
     return percent(value, 3) if 0 <= value <= 1 else f"{value:g}"
 
 
-def accuracy_change(accuracy: Accuracy, runtime: str) -> str:
+def accuracy_change(accuracy: Accuracy, profile: Profile) -> str:
     """The difference to torch in percentage points, or "" where one of the two is missing."""
-    value = accuracy.by_runtime.get(runtime)
+    value = accuracy_of(accuracy, profile)
     if value is None or accuracy.torch is None:
         return ""
     points = (value - accuracy.torch) * 100
     return "same" if abs(points) < 0.005 else f"{signed_percent(points / 100)[:-2]} points"
+
+
+def numerics_text(numerics: Numerics) -> str:
+    """ "3.0e-07 of torch, top-1 4/4", or why there is nothing to compare with."""
+    if not numerics.inputs:
+        return f"not compared: {numerics.reference.removeprefix('none: ')}"
+    error = "not finite against" if numerics.relative_error is None else f"{numerics.relative_error:.1e} of"
+    top1 = top1_text(numerics)
+    return f"{error} {numerics.reference}" + (f", top-1 {top1}" if top1 else "")
+
+
+def top1_text(numerics: Numerics) -> str:
+    """ "4/4": for how many inputs the largest output is the same; empty where there are no classes."""
+    if numerics.top1_agreement is None:
+        return ""
+    return f"{numerics.top1_agreement * numerics.inputs:.0f}/{numerics.inputs:.0f}"
+
+
+def mismatch_text(numerics: Numerics) -> str:
+    """What is wrong with the answers of a device, as a sentence after a name."""
+    text = f"disagrees with {numerics.reference} on this device"
+    if numerics.relative_error is None:
+        text += ": its answers are not finite numbers"
+    else:
+        bound = f" (bound {numerics.tolerance:g})" if numerics.tolerance is not None else ""
+        text += f": error {numerics.relative_error:.2g} of the largest output{bound}"
+    top1 = top1_text(numerics)
+    return text + (f", top-1 agrees for {top1.replace('/', ' of ')} inputs" if top1 else "")
+
+
+def mismatches(bench: Bench) -> list[tuple[str, str, str]]:
+    """(network, runtime, what is wrong) of the profiles that were timed although their answers are wrong."""
+    return [(p.network, p.label, mismatch_text(p.numerics)) for p in bench.profiles if p.mismatch and p.numerics]
 
 
 def kernel_ms(measured: Measured) -> list[float]:

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.errors import StorageError
-from pipeline.report import checks, context, facts, kernel_sections, sections, waterfall
+from pipeline.report import checks, conditions, context, facts, kernel_sections, sections, waterfall
 from pipeline.report.document import read
 from pipeline.report.kinds import KINDS
 from pipeline.report.text import shorten
@@ -62,12 +62,16 @@ def page(bench: Bench) -> str:
         falls=kernel_sections.falls(bench),
         types=kernel_sections.types(bench),
         versus=kernel_sections.versus(bench),
+        numerics=checks.numerics(bench),
+        mismatches=facts.mismatches(bench),
+        meanwhile=conditions.meanwhile(bench),
         stability=checks.stability(bench),
         disturbed_over=bench.disturbed_over,
         parity=checks.parity(bench),
         machine=context.machine(bench),
         settings=context.settings(bench),
         networks=context.networks(bench),
+        bundles=any(profile.bundle for profile in bench.profiles),
         runtime_rows=context.runtime_rows(bench),
         files=context.files(bench),
         tables=context.tables(bench),

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from pipeline.report import charts
 from pipeline.report.correction import corrected_ms, kept, undisturbed
-from pipeline.report.facts import Case, cases, comparable, parent_case, speed_up
+from pipeline.report.facts import Case, cases, comparable, mismatch_text, parent_case, speed_up
 from pipeline.report.scales import Scale, around, from_zero, positions
 from pipeline.report.text import count, duration, number, percent, plural, plus_minus, signed_percent
 from pipeline.report.timeline import Timeline, stride, timeline
@@ -42,6 +42,7 @@ class LatencyRow:
     plain: str
     stable: bool
     failed: str
+    mismatch: str
 
 
 def latency(bench: Bench) -> tuple[list[LatencyRow], Markup, bool]:
@@ -57,16 +58,26 @@ def latency(bench: Bench) -> tuple[list[LatencyRow], Markup, bool]:
         shape, m = order.index(profile.label), profile.measured
         if m is None:
             rows.append(
-                LatencyRow(profile.network, profile.label, shape, None, "failed", "", "", "", False, profile.failed)
+                LatencyRow(profile.network, profile.label, shape, None, "failed", "", "", "", False, profile.failed, "")
             )
             continue
         title = f"{profile.network} in {profile.label}: {duration(m.best.median)}, interval {interval_text(m.best)}"
         chart = charts.whisker(scale, m.best, m.plain if m.corrected else None, shape, title)
         value, sure = duration(m.best.median), plus_minus(m.best.half_width)
-        plain = duration(m.plain.median)
+        plain, wrong = duration(m.plain.median), profile.numerics if profile.mismatch else None
         rows.append(
             LatencyRow(
-                profile.network, profile.label, shape, chart, value, sure, interval_text(m.best), plain, m.stable, ""
+                profile.network,
+                profile.label,
+                shape,
+                chart,
+                value,
+                sure,
+                interval_text(m.best),
+                plain,
+                m.stable,
+                "",
+                mismatch_text(wrong) if wrong else "",
             )
         )
     return rows, charts.axis(scale, "ms"), scale.log

@@ -60,6 +60,12 @@ def stretched(*children: str, x: float, width: float, y: float, height: float) -
     )
 
 
+def line(points: list[tuple[float, float]], class_: str) -> Markup:
+    """A line from point to point in a stretched window."""
+    path = "L".join(f"{x:.0f} {y:.0f}" for x, y in points)
+    return tag("path", d=f"M{path}", class_=f"line {class_}") if points else Markup("")
+
+
 def dots(points: list[tuple[float, float]], class_: str) -> Markup:
     """Round dots in a stretched window as one path: lines of no length with round caps."""
     if not points:

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.report.document import read
-from pipeline.report.facts import accuracy_text, headline, next_commands
+from pipeline.report.facts import accuracy_text, headline, mismatch_text, next_commands
 from pipeline.report.sections import interval_text
 from pipeline.report.text import clean, duration, plus_minus, shorten
 from pipeline.report.views import Bench, Profile
@@ -64,7 +64,7 @@ def _writable(text: str, encoding: str) -> str:
 def _write(console: Console, bench: Bench, page: str) -> None:
     if bench.simulated:
         console.print(
-            Text("SIMULATED: these times come from a model of a phone, not from a phone.", style="bold reverse")
+            Text("SIMULATED: this is no real phone, and its times say nothing about one.", style="bold reverse")
         )
     if not bench.complete:
         console.print(Text("INCOMPLETE: this run was stopped before its end.", style="bold yellow"))
@@ -99,7 +99,7 @@ def _columns(bench: Bench, wide: bool) -> dict[str, list[str]]:
         "kernels": [duration(m.kernels_sum_ms) if m and m.kernels_sum_ms is not None else "" for m in measured],
     }
     title = metric if re.fullmatch("[A-Za-z0-9-]{1,8}", metric) and metric not in columns else "accuracy"
-    columns[title] = [accuracy_text(accuracies.get(p.network), p.runtime) for p in bench.profiles]
+    columns[title] = [accuracy_text(accuracies.get(p.network), p) for p in bench.profiles]
     return {title: cells for title, cells in columns.items() if any(cells)}
 
 
@@ -151,11 +151,13 @@ def _fit(text: str, cells: int) -> str:
 def _verdict(profile: Profile) -> Text:
     if profile.measured is None:
         return Text("failed", style="bold red")
+    if profile.mismatch:
+        return Text("mismatch", style="bold red")
     return Text("stable", style="green") if profile.measured.stable else Text("unstable", style="bold yellow")
 
 
 def _troubles(bench: Bench) -> Table:
-    """A line for each profile that failed or is not stable, with why; longer ones hang."""
+    """A line for each profile that failed, gave wrong answers or is not stable, with why; longer ones hang."""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -163,7 +165,11 @@ def _troubles(bench: Bench) -> Table:
         where = f"{shorten(profile.network, 40)} in {shorten(profile.label, 40)}: "
         if profile.failed:
             table.add_row(Text("failed", style="bold red"), Text(where + shorten(profile.failed, 400)))
-        elif profile.measured and not profile.measured.stable:
+        if profile.mismatch and profile.numerics:
+            table.add_row(
+                Text("mismatch", style="bold red"), Text(where + shorten(mismatch_text(profile.numerics), 400))
+            )
+        if profile.measured and not profile.measured.stable:
             why = "; ".join(filter(None, (profile.measured.verdict, *profile.measured.reasons)))
             table.add_row(Text("unstable", style="bold yellow"), Text(where + shorten(why, 400)))
     return table

@@ -48,7 +48,7 @@ def timeline(line: Timeline, unit: str, title: str, level: float | None = None, 
     offset, end = WARMUP_WIDTH if line.warmup else 0.0, 100 - GUTTER
     scale = around([*trimmed(line.values), *([level] if level else [])], margin=0.12)
     parts = [tag("rect", x=0, y=0, width=pc(offset), height=height, class_="apart")] if offset else []
-    parts += _levels(scale, unit, end, height)
+    parts += levels(scale, unit, end, height)
     if level is not None:
         y = height * (1 - scale.percent(level) / 100)
         parts.append(tag("line", x1=pc(offset), x2=pc(end), y1=y, y2=y, class_="level"))
@@ -72,7 +72,7 @@ def timeline(line: Timeline, unit: str, title: str, level: float | None = None, 
     return picture(*parts, height=height, title=title, desc=thinned, class_="timeline")
 
 
-def _levels(scale: Scale, unit: str, end: float, height: float) -> list[Markup]:
+def levels(scale: Scale, unit: str, end: float, height: float) -> list[Markup]:
     """The hair lines of the vertical axis with their numbers in the gutter; none where a number would be cut."""
     marks, parts = ticks(scale, 3), []
     for value, text in zip(marks, labels(marks), strict=True):

@@ -120,6 +120,25 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Numerics:
+    """What a device answered to real inputs, against a reference. None: not known, or not a finite number.
+
+    `inputs` is 0 where there was nothing to compare with; `reference` then says why. `agrees` is the verdict of the run.
+    """
+
+    reference: str
+    inputs: float
+    input_names: list[str]
+    max_abs_error: float | None
+    relative_error: float | None
+    cosine: float | None
+    top1_agreement: float | None
+    tolerance: float | None
+    agrees: bool
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
 class Profile:
     """A network in a runtime. Exactly one of `failed` and `measured` says something."""
 
@@ -132,8 +151,15 @@ class Profile:
     artifact: Artifact | None
     threads: float | None
     cpu_mask: str
+    bundle: str
+    numerics: Numerics | None
     failed: str
     measured: Measured | None
+
+    @property
+    def mismatch(self) -> bool:
+        """Whether it was timed although its answers on the device are wrong."""
+        return self.measured is not None and self.numerics is not None and not self.numerics.agrees
 
 
 @dataclass(frozen=True)
@@ -167,6 +193,26 @@ class NetworkRow:
 
 
 @dataclass(frozen=True)
+class Moment:
+    """What the device said of itself at one time of a run, seconds after its begin."""
+
+    at_s: float
+    clock_khz: dict[str, float]
+    temperature_c: float | None
+    thermal_status: float | None
+    load1: float | None
+
+
+@dataclass(frozen=True)
+class DeviceConditions:
+    """What was set on the device for the run, (knob, state), how it fared, and how often it was started anew meanwhile."""
+
+    knobs: list[tuple[str, str]]
+    trace: list[Moment]
+    restarts: int
+
+
+@dataclass(frozen=True)
 class Bench:
     run: str
     created: str
@@ -186,6 +232,8 @@ class Bench:
     stages_s: dict[str, float]
     networks: list[NetworkRow]
     profiles: list[Profile]
+    conditions: DeviceConditions | None
+    bundles: list[tuple[str, str]]
 
     def of(self, network: str) -> list[Profile]:
         return [profile for profile in self.profiles if profile.network == network]

@@ -1,6 +1,6 @@
 """make benchmark: how fast and how right handset itself is. Each figure is a ratio or a spread within one interleaved run.
 
-usage: run.py [agreement] [share] [help] [page] [reproducibility] [--rounds N]      all of them by default; about 12 minutes
+usage: run.py [PART ...] [--rounds N]      all of them by default, in about 20 minutes; --help lists them
 
 A bar that is missed is printed as missed and changes nothing else: these are figures to read, not tests.
 """
@@ -18,6 +18,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+import link  # noqa: E402
+import on_phone  # noqa: E402
+
 NETWORKS = ("mobilenet_v2", "resnet20", "digits_cnn")
 RUNTIMES = {"onnxruntime": "onnx", "litert": "tflite"}
 
@@ -177,6 +182,8 @@ PARTS: dict[str, Callable[[Path, int], None]] = {
     "page": page,
     "agreement": agreement,
     "reproducibility": reproducibility,
+    **link.PARTS,
+    **on_phone.PARTS,
 }
 
 

@@ -95,7 +95,7 @@ def runners(cache: Path) -> list[str]:
 
 def sampling(cache: Path) -> bool:
     """Whether a runner has written samples of a launch that is still going on, and will be for some blocks."""
-    for path in (cache / "handset" / "work").glob("run-*/results.jsonl"):
+    for path in (cache / "handset" / "work").glob("runs/*/launch-*/results.jsonl"):
         try:
             text = path.read_text("utf-8", "replace")
         except OSError:

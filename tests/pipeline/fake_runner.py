@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 
 from devices.bundle import BundledFile, RuntimeBundle
 from devices.errors import TransferError
+from devices.install import Installed
 from devices.transport import CommandResult, DeviceDescription, OnOutput, Transport
 from pipeline.artifact import Exported
 from pipeline.deploy import Deployed
@@ -99,15 +101,11 @@ class FakeDevice(Transport):
         self, argv: Sequence[str], *, timeout_s: float | None = None, on_output: OnOutput | None = None
     ) -> CommandResult:
         self.commands.append(tuple(argv))
-        status, stderr = 0, b""
-        if argv[0] == "test":
-            path = Path(argv[2])
-            status = 0 if path.exists() and path.stat().st_size else 1
-        elif argv[0] == "rm":
-            shutil.rmtree(argv[2], ignore_errors=True)
-        else:
-            self._run_job(Path(argv[1]), on_output)
-            status, stderr = self.status, self.stderr
+        if argv[0] in ("sh", "ls", "rm"):
+            done = subprocess.run(argv, capture_output=True, check=False)
+            return CommandResult(tuple(argv), done.returncode, done.stdout, done.stderr, 0.0)
+        self._run_job(Path(argv[-1]), on_output)
+        status, stderr = self.status, self.stderr
         return CommandResult(tuple(argv), status, b"", stderr, 0.0)
 
     def describe(self) -> DeviceDescription:
@@ -182,15 +180,21 @@ def onnx_profile(case: Spec, runs: int) -> str:
         events += [node, {"cat": "Session", "name": "model_run", "dur": 9500, "ts": 10 * run + 1}]
     path = f"{case['profile_prefix']}_2026-11-21_14-22-33.json"
     Path(path).write_text(json.dumps(events), "utf-8")
-    Path(case["optimized_model"]).write_bytes(b"the optimised graph")
+    if "optimized_model" in case:
+        Path(case["optimized_model"]).write_bytes(b"the optimised graph")
     return path
 
 
 def bundle(folder: Path) -> RuntimeBundle:
     libraries = {name: BundledFile(folder / f"{name}.so", f"{name}-sha", "here") for name in ("onnxruntime", "litert")}
     return RuntimeBundle(
-        "x86_64", BundledFile(folder / "runner", "runner-sha", "here"), libraries, dict.fromkeys(libraries, "1.0")
+        "host", "x86_64", BundledFile(folder / "runner", "runner-sha", "here"), libraries, dict.fromkeys(libraries, "1.0")
     )
+
+
+def installed(folder: Path) -> dict[str, Installed]:
+    libraries = {name: f"/lib/{name}.so" for name in ("onnxruntime", "litert")}
+    return {"host": Installed(bundle(folder), ("runner",), libraries)}
 
 
 def exported(folder: Path, network: str = "net", format: str = "tflite", content: bytes = b"a model") -> Exported:

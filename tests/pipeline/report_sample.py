@@ -1,7 +1,9 @@
 """A result document as a bench run writes it, made of numbers: deterministic, realistic, and hostile where asked.
 
-`sample()` has MobileNetV2, ResNet-20, a digits network before and after Tucker-2 in two runtimes, and one failure.
-`hostile()` is the same with names that attack a page and a terminal.
+`sample()` has MobileNetV2, ResNet-20, a digits network before and after Tucker-2 in two runtimes, and one failure, as a
+document of the first kind: without numerics, bundles and a trace of conditions.
+`phone()` is the same with all of these: two bundles, one case that disagrees with torch, a phone that warms up.
+`hostile()` is that with names that attack a page and a terminal.
 """
 
 from __future__ import annotations
@@ -286,9 +288,67 @@ def sample() -> Document:
     }  # fmt: skip
 
 
-def hostile() -> Document:
-    """The sample with hostile names of networks, kernels, keys, runtimes, files, devices, reasons and failures."""
+def numerics(seed: int, accuracy: Document | None, runtime: str) -> Document:
+    """Answers that agree with torch's."""
+    digits = accuracy is not None
+    names = ["digits test 0-359"] if digits else ["china", "flower", "seed 0", "seed 1"]
+    return {
+        "reference": "torch", "inputs": 360 if digits else 4, "input_names": names, "max_abs_error": 2.4e-6 * seed,
+        "relative_error": 3e-7 * seed, "cosine": 1 - 1e-13 * seed, "top1_agreement": 1.0, "tolerance": 1e-3, "agrees": True,
+        "accuracy": None if accuracy is None else {
+            "data": accuracy["data"], "metric": "top1", "device": accuracy[runtime], "reference": accuracy["torch"],
+        },
+    }  # fmt: skip
+
+
+def trace(points: int = 120) -> Document:
+    """`device_conditions` of a phone with two clusters that is throttled at its end; cores 1 to 3 are looked at twice."""
+    looks: list[Document] = []
+    for i in range(points):
+        share = i / points
+        clocks = {"0": 1_800_000 - 200_000 * (i % 7 == 3), "4": 2_800_000 - (600_000 if share > 0.7 else 0)}
+        looks.append(
+            {
+                "at_s": 0.9 * i,
+                "launch": i // 40,
+                "clock_khz": clocks,
+                "temperature_c": 31 + 14 * share,
+                "thermal_status": None if i % 40 else int(share > 0.6),
+                "load1": 1.5,
+                "battery_c": None,
+            }
+        )
+    for end in (looks[0], looks[-1]):
+        end["clock_khz"] = {**end["clock_khz"], "1": 1_800_000, "2": 1_800_000, "3": 1_800_000}
+    knobs = [
+        {"name": "screen", "state": "set", "details": "stay_on 7 (was 0)"},
+        {"name": "governor", "state": "not available", "details": ""},
+    ]
+    return {"set": knobs, "trace": looks, "boot_ids": ["boot-1", "boot-2"]}
+
+
+def phone() -> Document:
+    """Cases of two bundles on a phone; MobileNetV2 in litert was timed although it disagrees."""
     result = copy.deepcopy(sample())
+    accuracies = {network["name"]: network["accuracy"] for network in result["networks"]}
+    for seed, found in enumerate(result["profiles"], start=1):
+        found["bundle"] = "linux" if found["runtime"] == "onnxruntime" else "android"
+        found["numerics"] = numerics(seed, accuracies[found["network"]], found["runtime"])
+    result["profiles"][1]["numerics"] |= {
+        "max_abs_error": 3.1, "relative_error": 0.31, "cosine": 0.913, "top1_agreement": 0.5, "agrees": False,
+    }  # fmt: skip
+    bundle = {"abi": "arm64-v8a", "sha256": "d4" * 32, "files": {}, "pushed_bytes": 1}
+    result["bundles"] = [
+        {**bundle, "kind": "linux", "versions": {"onnxruntime": "1.31.1"}},
+        {**bundle, "kind": "android", "versions": {"litert": "2.1.4"}},
+    ]
+    result["device_conditions"] = trace()
+    return result
+
+
+def hostile() -> Document:
+    """The phone with hostile names of networks, kernels, keys, runtimes, files, devices, reasons, inputs and cores."""
+    result = copy.deepcopy(phone())
     renamed = dict(zip([network["name"] for network in result["networks"]], HOSTILE, strict=False))
     for network in result["networks"]:
         network["name"] = renamed[network["name"]]
@@ -296,6 +356,8 @@ def hostile() -> Document:
     for i, found in enumerate(result["profiles"]):
         bad = HOSTILE[i % len(HOSTILE)]
         found["network"] = renamed[found["network"]]
+        found["bundle"] = HOSTILE[i % 2]
+        found["numerics"] |= {"reference": bad, "input_names": list(HOSTILE), "agrees": i % 2 == 0}
         if found["failed"]:
             found["failed"] = " ".join(HOSTILE)
             continue
@@ -312,4 +374,8 @@ def hostile() -> Document:
     result |= {"notes": list(HOSTILE), "tables": {bad: f"{bad}.parquet" for bad in (*HOSTILE, "javascript:alert(1)")}}
     result |= {"stages_s": {**dict.fromkeys(HOSTILE, 3.0), "all": 20.0}, "runner": dict.fromkeys(HOSTILE, HOSTILE[4])}
     result["canary"]["kind"] = HOSTILE[4]
+    result["bundles"] = [{"kind": bad, "abi": bad, "sha256": bad, "versions": {bad: bad}} for bad in HOSTILE]
+    result["device_conditions"]["set"] = [{"name": bad, "state": bad, "details": bad} for bad in HOSTILE]
+    for look in result["device_conditions"]["trace"]:
+        look["clock_khz"] = dict(zip(HOSTILE[:3], (1e6, 2e6, 3e6), strict=True))
     return result

@@ -76,7 +76,7 @@ CASES = [
     ("bench resnet21", 2, ["'resnet21'", "resnet20", "handset models"]),
     ("bench zzz", 2, ["'zzz'", "handset models", ".pt2"]),
     ("bench a.onnx --runtime tvm", 2, ["'tvm'", "onnxruntime, litert"]),
-    ("bench a.onnx --runtime=", 2, ["runtime ''", "onnxruntime"]),
+    ("bench a.onnx --runtime=", 2, ["--runtime ''", "names nothing"]),
     ("bench a.onnx --runtime litert", 2, ["a.onnx", "--runtime onnxruntime"]),
     ("bench a.onnx --device pixel9", 3, ["'pixel9'", "host"]),
     ("bench a.onnx --device=", 3, ["''", "host"]),

@@ -11,18 +11,27 @@ from typing import Any
 import pytest
 
 import latency_luts
-from devices.conditions import Conditions
 from devices.discovery import cache_dir
 from latency_luts import OpKey
 from pipeline import runfolder
 from pipeline.artifact import Network
-from pipeline.document import Measured, Subject, run_document
-from pipeline.profiling import Settings, measure
+from pipeline.document import Measured, run_document
+from pipeline.profiling import measure
 from pipeline.result import NamedKernel
+from pipeline.settings import Settings
+from pipeline.subjects import Subject
 
 FAKE = runpy.run_path(str(Path(__file__).with_name("fake_runner.py")))
 RUNTIMES = ("litert", "onnxruntime")
 KEYS = (OpKey("conv2d", (1, 8, 8, 8), 8, (3, 3), dtype="float32"), OpKey("linear", (1, 8), 10, dtype="float32"))
+CONDITIONS = {
+    "set": [],
+    "trace": [
+        {"at_s": 0.0, "load1": 0.5, "temperature_c": None, "clock_khz": {"0": 2_000_000}},
+        {"at_s": 9.0, "load1": 1.5, "temperature_c": 40.0, "clock_khz": {"0": 1_000_000}},
+    ],
+    "boot_ids": ["b"],
+}
 COMMAND = "handset bench 'a b' --device fake --budget 0.3 --launches 2 --interval 3"
 
 
@@ -39,13 +48,14 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         device = FAKE["FakeDevice"](tmp_path / "device", **settings)
         (tmp_path / "device").mkdir(exist_ok=True)
         cases = [FAKE["deployed"](folder.artifacts, name, runtime) for name in networks for runtime in RUNTIMES]
-        bundle = FAKE["bundle"](tmp_path)
+        installed = FAKE["installed"](tmp_path)
         chosen = Settings(launches=2, budget_s=0.3, cpu_mask=2)
-        results = measure(cases, device, bundle, chosen, folder.path, lambda seconds, case: None)
+        results = measure(cases, device, installed, chosen, folder.path, lambda seconds, case: None)
         subjects = [Subject(Network(name, "zoo", (1, 1, 8, 8), params=9), macs=42) for name in networks]
-        conditions = [Conditions(0.5, None, (2_000_000, None)), Conditions(1.5, 40.0, (1_000_000,))]
         description = dataclasses.replace(device.describe(), simulated=simulated)
-        return Measured(COMMAND, chosen, folder, description, bundle, subjects, cases, results, conditions)
+        return Measured(
+            COMMAND, chosen, folder, description, installed, subjects, cases, results, {}, {}, CONDITIONS
+        )
 
     monkeypatch.setattr("pipeline.naming.name_kernels", name_kernels)
     return build
@@ -69,9 +79,10 @@ def test_a_document_says_what_was_asked_and_where_it_ran(make: Any) -> None:
     ]  # fmt: skip
     assert [(one["network"], one["runtime"]) for one in document["profiles"]] == [("net", name) for name in RUNTIMES]
     assert document["profiles"][0]["conditions"][:2] == [
-        {"load1": 0.5, "temperature_c": None, "clocks_khz": (2_000_000, None), "at_ns": None},
-        {"load1": 1.5, "temperature_c": 40.0, "clocks_khz": (1_000_000,), "at_ns": None},
+        CONDITIONS["trace"][0] | {"at_ns": None},
+        CONDITIONS["trace"][1] | {"at_ns": None},
     ]
+    assert document["device_conditions"] == CONDITIONS
     assert document["notes"] == ["net.onnxruntime: no key"]
 
 
@@ -90,7 +101,7 @@ def test_there_is_one_table_a_runtime_with_the_kernels_of_all_networks(make: Any
 
 
 def test_clocks_that_cannot_be_read_are_said_to_be_so(make: Any) -> None:
-    run = dataclasses.replace(make(), conditions=[Conditions(None, None, (None,))])
+    run = dataclasses.replace(make(), conditions={"set": [], "trace": [], "boot_ids": []})
     document = run_document(run)
     assert latency_luts.load(run.folder.path / document["tables"]["litert"]).context.clocks == "not readable"
 

@@ -9,16 +9,18 @@ from typing import Any
 
 import pytest
 
-from devices.bundle import host_bundle
+from devices.bundle import RUNTIMES, host_bundle
 from devices.host import HostTransport
+from devices.install import install
 from devices.runner import Kernel, parse_results, read_lines
 from latency_luts import OpKey
-from pipeline.deploy import RUNTIME_FORMATS, deploy
+from pipeline.deploy import RUNTIME_FORMATS, case_of, deploy, targets_of
 from pipeline.graph import count_macs
 from pipeline.kernel_times import DELEGATE_OP, INTERPRETER_OP, KernelTimes, kernel_times
 from pipeline.kernels.file_op import FileOp
+from pipeline.launch import Order, run_launch
 from pipeline.naming import XNNPACK_KINDS, align, name_kernels
-from pipeline.profiling import PROFILED, Settings, run_launch
+from pipeline.settings import PROFILED, Settings
 
 FAKE = runpy.run_path(str(Path(__file__).with_name("fake_runner.py")))
 SHAPE = (1, 8, 12, 12)
@@ -142,7 +144,7 @@ def times(*names: str, kind: int = DELEGATE_OP) -> list[KernelTimes]:
     return [KernelTimes(Kernel(name, i, kind), 2, 1, 1, 2, (1, 2)) for i, name in enumerate(names)]
 
 
-@pytest.mark.parametrize("runtime", RUNTIME_FORMATS)
+@pytest.mark.parametrize("runtime", RUNTIMES)
 def test_a_file_that_cannot_be_read_leaves_kernels_without_keys_and_says_so(tmp_path: Path, runtime: str) -> None:
     case = FAKE["deployed"](tmp_path, "net", runtime)
     named, note = name_kernels(case, times("Convolution (NHWC)", "Wobble 7 [x]", "7"), tmp_path)
@@ -165,16 +167,20 @@ def test_a_note_counts_the_kernels_without_a_key_and_names_five(
     assert (named[1].op, named[1].key, named[1].runtime_kernel) == ("custom_thing", None, "CUSTOM_THING 0")
 
 
-@pytest.mark.parametrize("runtime", RUNTIME_FORMATS)
+@pytest.mark.parametrize("runtime", RUNTIMES)
 def test_each_kernel_that_a_runtime_really_runs_has_a_key(
     digits_files: dict[str, Any], digits_network: Any, cache_home: Path, tmp_path: Path, runtime: str
 ) -> None:
     device = HostTransport(tmp_path / "device")
     bundle = host_bundle(device.describe().abi, [runtime], cache_home / "handset")
-    case = deploy(digits_files[RUNTIME_FORMATS[runtime]], runtime, device, bundle)
+    installed = install(bundle, device)
+    (target,) = targets_of([installed])
+    case = case_of(digits_files[RUNTIME_FORMATS[runtime]], target, device, name_bundle=False)
+    deploy([case], device)
     short = Settings(launch_s=0.01, kernels_s=0.02, warmup_s=0.01)
     path = tmp_path / "launch-00.jsonl"
-    run_launch([case], device, bundle, short, path, lambda seconds, name: None, profiled=True)
+    order = Order([case], installed, short, frozenset([case.id]))
+    run_launch(order, device, "0123456789abcdef", path, lambda seconds, name: None)
     result = parse_results(read_lines(str(path))).cases[case.id + PROFILED]
     named, note = name_kernels(case, kernel_times([result], 0, 0.95), tmp_path)
     assert note == "" and all(one.key is not None for one in named)

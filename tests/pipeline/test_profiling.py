@@ -19,19 +19,13 @@ from devices.errors import CommandTimeout, DeviceError, DeviceLost
 from devices.runner import CaseResult, RunnerResult, parse_results, read_lines
 from pipeline.errors import StorageError
 from pipeline.kernel_times import to_launch
-from pipeline.profiling import (
-    PROFILED,
-    PROFILED_SAMPLES,
-    Settings,
-    _Follower,
-    load_launches,
-    measure,
-    needs_more,
-    run_launch,
-)
+from pipeline.launch import PROFILED_SAMPLES, Order, _Follower, run_launch
+from pipeline.profiling import load_launches, measure, needs_more
+from pipeline.settings import PROFILED, Settings
 
 FAKE = runpy.run_path(str(Path(__file__).with_name("fake_runner.py")))
 CASE = "net.litert"
+RUN = "0123456789abcdef"
 QUICK = Settings(launches=2, budget_s=3.0)
 
 
@@ -45,15 +39,18 @@ class Bench:
     told: list[tuple[float, str]] = dataclasses.field(default_factory=list)
 
     def measure(self, settings: Settings = QUICK) -> list[RunnerResult]:
-        bundle = FAKE["bundle"](self.folder)
+        installed = FAKE["installed"](self.folder)
         return measure(
-            self.cases, self.device, bundle, settings, self.folder, lambda s, case: self.told.append((s, case))
+            self.cases, self.device, installed, settings, self.folder, lambda s, case: self.told.append((s, case)), run=RUN
         )
+
+    def order(self, settings: Settings = QUICK, *, profiled: bool = True) -> Order:
+        names = frozenset(case.id for case in self.cases) if profiled else frozenset()
+        return Order(self.cases, FAKE["installed"](self.folder)["host"], settings, names)
 
     def launch(self, *, profiled: bool = True) -> Path:
         path = self.folder / "launch-00.jsonl"
-        bundle = FAKE["bundle"](self.folder)
-        run_launch(self.cases, self.device, bundle, QUICK, path, lambda s, case: None, profiled=profiled)
+        run_launch(self.order(profiled=profiled), self.device, RUN, path, lambda s, case: None)
         return path
 
     def left(self) -> list[str]:
@@ -62,7 +59,7 @@ class Bench:
 
     def scratch(self) -> list[str]:
         """Folders that were left on the device."""
-        return [path.name for path in Path(self.device.workdir).glob("run-*")]
+        return [path.name for path in Path(self.device.workdir).glob("runs/*/*")]
 
 
 @pytest.fixture
@@ -77,12 +74,13 @@ def make(tmp_path: Path) -> Any:
     return build
 
 
-def result(*blocks: list[int], failed: str | None = None, complete: bool = True) -> RunnerResult:
+def result(*blocks: list[int], failed: str | None = None, finished: bool = True) -> RunnerResult:
     lines = [FAKE["block"](one) | {"case": CASE} for one in blocks]
+    if finished:
+        lines.append({"type": "finished", "case": CASE, "peak_memory_bytes": 1, "profile": ""})
     if failed:
         lines.append({"type": "failed", "case": CASE, "signal": 0, "why": failed})
-    parsed = parse_results(json.dumps(line).encode() + b"\n" for line in lines)
-    return RunnerResult(parsed.cases, complete, 0)
+    return parse_results(json.dumps(line).encode() + b"\n" for line in lines)
 
 
 # needs_more
@@ -111,8 +109,8 @@ def test_a_case_that_failed_once_gets_no_other_launch() -> None:
     assert not needs_more(CASE, [good, result([100_000], failed="SIGSEGV")], Settings(launches=9))
 
 
-def test_a_launch_that_was_stopped_is_none_but_its_samples_count() -> None:
-    good, stopped = result([100_000] * 20), result([10**9] * 2, complete=False)
+def test_a_launch_in_which_a_case_was_cut_off_is_none_but_its_samples_count() -> None:
+    good, stopped = result([100_000] * 20), result([10**9] * 2, finished=False)
     empty = RunnerResult({CASE: CaseResult(CASE)}, False, 0)
     settings = Settings(launches=2, budget_s=1.9, interval=1e-6)
     assert needs_more(CASE, [empty, good], settings) and needs_more(CASE, [stopped, good], settings)
@@ -201,8 +199,8 @@ def test_a_runner_that_measures_nothing_and_says_no_reason_is_not_started_for_ev
 
 
 def test_a_transport_that_always_loses_the_last_line_is_not_asked_for_ever(make: Any) -> None:
-    (only,) = make(torn=3).measure()
-    assert not only.complete and len(only.cases[CASE].blocks) == 6
+    results = make(torn=3).measure()  # the runner's own last line; every case has ended
+    assert [(one.complete, len(one.cases[CASE].blocks)) for one in results] == [(False, 6)] * 2
 
 
 def test_a_resumed_run_adds_only_what_is_missing(make: Any) -> None:
@@ -227,9 +225,8 @@ def test_launches_are_read_in_their_order_also_beyond_a_hundred(make: Any) -> No
 def test_the_job_says_how_to_measure(make: Any) -> None:
     bench = make("litert", "onnxruntime")
     settings = Settings(threads=4, cpu_mask=6, launch_s=1.5, kernels_s=0.25, warmup_s=0.4, limit_s=7, memory_bytes=99)
-    bundle = FAKE["bundle"](bench.folder)
     path = bench.folder / "launch-00.jsonl"
-    run_launch(bench.cases, bench.device, bundle, settings, path, lambda s, case: None, profiled=True)
+    run_launch(bench.order(settings), bench.device, RUN, path, lambda s, case: None)
     (plain, kernels, onnx, onnx_kernels) = bench.device.jobs[0]
     for case in bench.device.jobs[0]:
         assert (case["threads"], case["cpu_mask"], case["limit_ns"], case["memory_bytes"]) == (
@@ -269,17 +266,44 @@ def test_what_was_measured_before_the_link_was_lost_or_ctrl_c_stays(make: Any, e
     assert len(saved.cases[CASE].blocks) == 6
     assert bench.left() == bench.scratch() == []
     bench.device.torn = 0
-    results = bench.measure()  # the stopped launch counts with its samples, not as a launch
-    assert [one.complete for one in results] == [False, True, True] and results[0] == saved
-    assert [len(job) for job in bench.device.jobs] == [2, 2, 2]
+    results = bench.measure()  # the case had ended: nothing of it is done again
+    assert [one.complete for one in results] == [False, True] and results[0] == saved
+    assert [len(job) for job in bench.device.jobs] == [2, 2]
 
 
-def test_a_link_lost_before_any_result_leaves_nothing(make: Any) -> None:
+def test_what_a_lost_launch_left_on_the_device_is_brought_home_by_the_next_start(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bench = make(raises=[DeviceLost("gone")])
-    bench.device.pull = _lost
-    with pytest.raises(DeviceLost, match="^gone"):
-        bench.launch()
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.device, "pull_folder", _lost)
+        with pytest.raises(DeviceLost, match="^gone"):
+            bench.measure()
     assert bench.left() == [] and load_launches(bench.folder) == []
+    assert bench.scratch() == ["launch-00"]
+    (Path(bench.device.workdir) / "runs" / RUN / "launch-7 x").mkdir()  # no name of ours
+    results = bench.measure()
+    assert [one.complete for one in results] == [False, True] and len(results[0].cases[CASE].blocks) == 6
+    assert [len(job) for job in bench.device.jobs] == [2, 2] and bench.scratch() == []
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense\n", None])
+def test_what_was_left_and_cannot_be_read_is_given_up(make: Any, content: bytes | None) -> None:
+    bench = make()
+    left = Path(bench.device.workdir) / "runs" / RUN / "launch-00"
+    left.mkdir(parents=True)
+    if content is not None:
+        (left / "results.jsonl").write_bytes(content)
+    assert len([one for one in bench.measure() if one.cases]) == 2 and bench.scratch() == []
+
+
+def test_a_launch_that_came_home_before_the_link_was_lost_is_not_brought_again(make: Any) -> None:
+    bench = make()
+    first, second = bench.measure()
+    left = Path(bench.device.workdir) / "runs" / RUN / "launch-01"
+    left.mkdir(parents=True)
+    (left / "results.jsonl").write_bytes(b"")
+    assert bench.measure() == [first, second] and bench.scratch() == []
 
 
 def _lost(*arguments: Any, **more: Any) -> None:

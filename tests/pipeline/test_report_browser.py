@@ -120,7 +120,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     opened.close()
 
 
-@pytest.fixture(scope="module", params=["sample", "hostile"])
+@pytest.fixture(scope="module", params=["sample", "phone", "hostile"])
 def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return render(SAMPLE[request.param](), tmp_path_factory.mktemp("page") / "index.html")
 

@@ -221,11 +221,12 @@ def test_parity_beyond_its_tolerance_is_said(result: Document) -> None:
 
 
 def test_accuracy_change_is_in_points(result: Document) -> None:
-    ranked = read(result).networks[3].accuracy
+    bench = read(result)
+    ranked, (onnx, litert) = bench.networks[3].accuracy, bench.of("digits_cnn_tucker2")
     assert ranked is not None
-    assert facts.accuracy_change(ranked, "litert") == "−0.3 points"
-    assert facts.accuracy_change(ranked, "onnxruntime") == "same"
-    assert facts.accuracy_change(ranked, "another") == ""
+    assert facts.accuracy_change(ranked, litert) == "−0.3 points"
+    assert facts.accuracy_change(ranked, onnx) == "same"
+    assert facts.accuracy_change(ranked, dataclasses.replace(litert, runtime="another")) == ""
 
 
 def test_intervals_show_digits_that_tell_their_ends_apart() -> None:

@@ -28,7 +28,7 @@ def rows(lines: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("width", [80, 120])
-@pytest.mark.parametrize("kind", ["sample", "hostile"])
+@pytest.mark.parametrize("kind", ["sample", "phone", "hostile"])
 def test_it_fits_without_control_characters(width: int, kind: str) -> None:
     lines = shown(SAMPLE[kind](), width)
     assert max(cell_len(line) for line in lines) <= width
@@ -41,7 +41,7 @@ def test_no_number_is_cut_at_80_columns(kind: str) -> None:
     header, *body = rows(shown(SAMPLE[kind](), 80))
     assert header.split() == ["network", "runtime", "median", "corrected", "±", "kernels", "top1", "verdict"]
     for line in body:
-        assert line.endswith((" stable", " unstable", " failed"))
+        assert line.endswith((" stable", " unstable", " failed", " mismatch"))
         if not line.endswith("failed"):
             assert len(re.findall(r"[\d.]+ (?:ms|µs)", line)) == 3
             assert re.search(r" \d+\.\d % ", line)

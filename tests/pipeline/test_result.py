@@ -14,8 +14,9 @@ from devices.runner import CaseResult, RunnerResult
 from latency_luts import OpKey, stats
 from pipeline.artifact import Parity
 from pipeline.kernel_times import to_launch
-from pipeline.profiling import PROFILED, Settings, measure
+from pipeline.profiling import measure
 from pipeline.result import NamedKernel, failure_of, kernels_of, launches_of, own_canary, profile_document
+from pipeline.settings import PROFILED, Settings
 
 FAKE = runpy.run_path(str(Path(__file__).with_name("fake_runner.py")))
 CASE = "net.litert"
@@ -37,7 +38,8 @@ class Run:
             kernels = [
                 NamedKernel(one, "conv2d", one.kernel.name, KEY if i == 0 else None, 7) for i, one in enumerate(times)
             ]
-        return profile_document(self.case, self.results, kernels, self.references, chosen, [{"load1": 0.5}])
+        failed = failure_of(self.case, self.results)
+        return profile_document(self.case, self.results, kernels, self.references, chosen, failed, [{"load1": 0.5}])
 
 
 @pytest.fixture
@@ -48,7 +50,7 @@ def run(tmp_path: Path) -> Any:
         device.mkdir()
         case = case or FAKE["deployed"](folder)
         fake = FAKE["FakeDevice"](device, **settings)
-        results = measure([case], fake, FAKE["bundle"](folder), SETTINGS, folder, lambda seconds, name: None)
+        results = measure([case], fake, FAKE["installed"](folder), SETTINGS, folder, lambda seconds, name: None)
         reference = Reference(float(FAKE["CANARY_NS"]), "kept")
         return Run(case, results, {case.id: reference, case.id + PROFILED: reference})
 

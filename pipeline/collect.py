@@ -1,0 +1,163 @@
+"""What a launch wrote on the device -> one file in the run folder: its samples, its profiles, why its cases failed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+from devices.errors import DeviceError, DeviceLost, TransferError
+from devices.ort_profile import profile_lines
+from devices.runner import CaseResult, parse_results, read_lines
+from devices.transport import CommandResult, Transport
+from pipeline.deploy import bringing_home
+from pipeline.errors import StorageError
+from pipeline.settings import PROFILED
+
+RESULTS = "results.jsonl"
+MAX_LOG_BYTES = 64 << 10
+MAX_FOLDER_BYTES = 240 << 20
+"""Of all files of a launch: some three times what the longest of them writes, and what one command may put out."""
+FILES_A_JOB = 4
+"""A log; with onnxruntime's profiler also the profile and the graph."""
+
+# WORKDIR RUN: what was left over a week ago goes; the names in the run's folder
+LOOK = """cd -- "$1" 2>/dev/null || exit 0
+find . -mindepth 1 -maxdepth 1 -name 'check-*' -mtime +7 -exec rm -rf -- {} +
+cd runs 2>/dev/null || exit 0
+find . -mindepth 1 -maxdepth 1 ! -name "$2" -mtime +7 -exec rm -rf -- {} +
+ls -1 -- "$2" 2>/dev/null | head -c 65536
+exit 0"""
+
+LAST_WORDS = re.compile(
+    r"error|unresolved|unsupported|not (?:found|registered|supported|implemented)|fail", re.IGNORECASE
+)
+"""Lines of a runtime's log that may tell why a case failed."""
+
+
+def runs_folder(device: Transport, run: str) -> str:
+    """Where the launches of a run lie on the device. Args: run: a name safe as a file name."""
+    return f"{device.workdir}/runs/{run}"
+
+
+def logs_of(cases: Iterable[str]) -> dict[str, str]:
+    """Each case, without and with the profiler -> the name of its log in its launch's folder."""
+    return {name: f"{name}.log" for case in cases for name in (case, case + PROFILED)}
+
+
+def recover(device: Transport, run: str, folder: Path, cases: Iterable[str]) -> list[Path]:
+    """Brings home what launches of this run left on the device when their link was lost; the files in `folder`.
+
+    A launch that cannot be read is given up. What other runs left, whose folders are gone here, goes after a week.
+
+    Args: cases: the ids of the run's cases.
+
+    Raises: DeviceLost, StorageError.
+    """
+    base, found, logs = runs_folder(device, run), [], logs_of(cases)
+    told = device.run(["sh", "-c", LOOK, "sh", device.workdir, run], timeout_s=60)
+    names = told.stdout.decode("ascii", "replace").split()
+    for name in sorted(name for name in names if re.fullmatch(r"launch-[0-9]{2,6}", name)):
+        path = folder / f"{name}.jsonl"
+        if not path.exists():
+            try:
+                collect(device, f"{base}/{name}", path, logs)
+                found.append(path)
+            except DeviceLost:
+                raise
+            except DeviceError:
+                pass
+    if names:
+        device.run(["rm", "-rf", base], timeout_s=60)
+    return found
+
+
+def graph_file(folder: Path, case: str) -> Path:
+    """Where a run keeps the graph that onnxruntime really runs for a case."""
+    return folder / f"{case}.optimized.onnx"
+
+
+def collect(device: Transport, scratch: str, path: Path, logs: Mapping[str, str]) -> None:
+    """Brings a launch home: results, profiles as lines of the same file, graphs beside it, the reasons of failures.
+
+    Args: logs: case -> the name of its log in `scratch`; there are no other cases.
+
+    Raises: TransferError: there are no results. DeviceError: they are damaged, or of other cases. StorageError, DeviceLost.
+    """
+    brought = path.with_suffix(".brought")
+    shutil.rmtree(brought, ignore_errors=True)
+    try:
+        with bringing_home(path):
+            max_files = 16 + FILES_A_JOB * len(logs)
+            device.pull_folder(scratch, brought, max_bytes=MAX_FOLDER_BYTES, max_files=max_files)
+        results = brought / RESULTS
+        if not results.is_file():
+            raise TransferError(f"the runner left no results in {scratch}")
+        parsed = parse_results(read_lines(str(results)))
+        # names of files are made of their ids
+        if strange := [case for case in parsed.cases if case not in logs]:
+            raise DeviceError(f"the runner's results are of a case that it was not asked for: {strange[0][:80]!a}")
+        with storage_of(path), results.open("ab") as file:
+            if parsed.torn:
+                _drop_torn_line(results)
+            for case in parsed.cases.values():
+                if case.profile:
+                    _add_profile(case, brought, file, path.parent)
+                if case.failed and (words := last_words(brought / logs[case.id])):
+                    line = {"type": "failed", "case": case.id, "signal": 0, "why": f"{case.failed}; {words}"}
+                    file.write(json.dumps(line).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+            results.replace(path)
+    finally:
+        shutil.rmtree(brought, ignore_errors=True)
+
+
+def _add_profile(case: CaseResult, brought: Path, file: BinaryIO, folder: Path) -> None:
+    # the name only: a path from a device is not followed
+    profile = brought / case.profile.rpartition("/")[2]
+    if not profile.is_file():
+        raise TransferError(f"the profile of {case.id} did not come with its results")
+    warmup = sum(len(block.sample_ns) for block in case.blocks if block.warmup)
+    for line in profile_lines(profile, case.id, warmup):
+        file.write(line)
+    graph, kept = brought / f"{case.id}.onnx", graph_file(folder, case.id.removesuffix(PROFILED))
+    if graph.is_file() and not kept.exists():
+        graph.replace(kept)
+
+
+def ended_badly(ended: CommandResult) -> DeviceError:
+    """A runner that could not do its work: its last words, which are an error's one line."""
+    said = ended.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2][:500] or "it said nothing"
+    try_ = "free space on the device (df)" if "No space left" in said else ""
+    return DeviceError(f"the runner ended with status {ended.status}: {said}", try_=try_)
+
+
+def last_words(log: Path) -> str:
+    """The line of a runtime's log that may tell why a case failed: which op it does not have, for one. Empty: none."""
+    with contextlib.suppress(OSError), log.open("rb") as text:
+        text.seek(max(0, log.stat().st_size - MAX_LOG_BYTES))
+        for line in text.read(MAX_LOG_BYTES).decode("utf-8", "replace").splitlines():
+            if LAST_WORDS.search(line):
+                return line.strip()[:400]
+    return ""
+
+
+def _drop_torn_line(path: Path) -> None:
+    data = path.read_bytes()
+    os.truncate(path, data.rfind(b"\n") + 1)
+
+
+@contextlib.contextmanager
+def storage_of(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {path}: {error.strerror}", try_="free some space, or another folder with --reports DIR"
+        ) from error
