@@ -84,6 +84,7 @@ class CaseResult:
     Args:
         load_ns: from the model's file to what can be run, in a runtime that is open.
         open_ns: opening the runtime's library, and what it does once a process.
+        peak_memory_bytes: of the case's process, whatever of the open runtime it uses included.
         finished: it got to its end: everything that it was asked for is here, whatever became of the runner afterwards.
     """
 

@@ -19,7 +19,7 @@ from pipeline.artifact import Exported, Network
 from pipeline.default_set import is_digits
 from pipeline.errors import ModelError
 from pipeline.export.check import check_file
-from pipeline.export.quiet import quiet
+from pipeline.export.quiet import import_onnxruntime, quiet
 
 Numbers = NDArray[Any]
 Output = tuple[str, Numbers]
@@ -195,8 +195,7 @@ def file_runner(path: Path) -> Callable[[Numbers], list[Output]]:
 
 
 def _onnx_runner(path: Path) -> Callable[[Numbers], list[Output]]:
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 4

@@ -19,7 +19,7 @@ import numpy as np
 from pipeline.artifact import Network, Parity
 from pipeline.datasets import Array, examples
 from pipeline.errors import CheckFailed, ModelError
-from pipeline.export.quiet import quiet
+from pipeline.export.quiet import import_onnxruntime, quiet
 
 __all__ = ["TOLERANCE", "Parity", "check", "relative_error", "runner"]
 
@@ -77,8 +77,7 @@ def runner(path: Path) -> Callable[[Array], Array]:
 
 
 def _onnx_runner(path: Path) -> Callable[[Array], Array]:
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 4

@@ -1,4 +1,4 @@
-"""Silence around foreign code that prints, warns and logs, also from C++ straight to the file descriptors."""
+"""Silence around foreign code that reports, prints, warns and logs, also from C++ straight to the file descriptors."""
 
 from __future__ import annotations
 
@@ -9,6 +9,15 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
+
+
+def import_onnxruntime() -> Any:
+    """The Python package, imported such that it does not report to its maker: its wheels do where nobody objects."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime as package
+
+    return package
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from collections.abc import Callable
 
 def onnxruntime_call(path: str) -> Callable[[], object]:
     import numpy as np
+
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from pipeline import reference_outputs
 from pipeline.agreement import Answer, compare, pair_up
 from pipeline.artifact import Exported, Network
 from pipeline.datasets import noise, photographs
+from pipeline.export import quiet
 from pipeline.reference_outputs import (
     FLOAT_TOLERANCE,
     INTEGER_TOLERANCE,
@@ -258,3 +261,15 @@ def test_zeros_have_an_angle() -> None:
     assert compare("net", reference([("a", zeros)]), answer([("a", zeros)])).cosine == 1.0
     found = compare("net", reference([("a", zeros)]), answer([("a", ONES)]))
     assert found.cosine == 0.0 and found.relative_error == math.inf and not found.agrees
+
+
+def test_onnxruntime_is_imported_such_that_it_reports_to_nobody() -> None:
+    code = (
+        "import os, sys; os.environ.pop('ORT_DISABLE_TELEMETRY', None); import pipeline.export.quiet as quiet; "
+        "assert 'onnxruntime' not in sys.modules; quiet.import_onnxruntime(); print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1"
+    for path in Path(quiet.__file__).parents[1].rglob("*.py"):
+        imports = [line for line in path.read_text("utf-8").splitlines() if line.strip().startswith("import onnxruntime")]
+        assert not imports or path == Path(quiet.__file__), f"{path} imports it on its own"
