@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devices.adb.errors import UDEV
@@ -13,10 +16,15 @@ if TYPE_CHECKING:
     from devices.adb.direct import DirectLink
 
 DIALOG_S = 10.0
+BUS = Path("/sys/bus/usb/devices")
+INTERFACE = ("bInterfaceClass", "bInterfaceSubClass", "bInterfaceProtocol")
+ADB_INTERFACE = ("ff", "42", "01")
 
 
 def usb_serials() -> list[str]:
-    """The serials of the phones on USB that can be asked for it; empty without libusb1."""
+    """The serials of the phones on USB that can be asked for it; empty without libusb."""
+    if not adb_on_usb():
+        return []
     try:
         transport = _usb_transport()
     except NoSuchDevice:
@@ -34,6 +42,17 @@ def usb_serials() -> list[str]:
         except usb1.USBError:  # seen, but not ours to open: the udev rule is missing
             continue
     return serials
+
+
+def adb_on_usb() -> bool:
+    """Whether anything on USB speaks adb, as Linux tells in files without a library; True on other systems."""
+    if not sys.platform.startswith("linux"):
+        return True
+    for interface in BUS.glob("*:*"):
+        with contextlib.suppress(OSError):
+            if tuple((interface / name).read_text().strip() for name in INTERFACE) == ADB_INTERFACE:
+                return True
+    return False
 
 
 def connect_usb(

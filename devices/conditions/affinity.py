@@ -63,4 +63,4 @@ def clocks_of(texts: Mapping[str, str]) -> tuple[int | None, ...]:
 
 def whole(text: str | None) -> int | None:
     """A device's number, or None where it wrote something else."""
-    return int(text) if text is not None and re.fullmatch(r"\s*[0-9]{1,12}\s*", text) else None
+    return int(text.strip()) if text is not None and re.fullmatch(r"\s*[0-9]{1,12}\s*", text, re.ASCII) else None

@@ -23,7 +23,7 @@ def celsius(text: str | None) -> float | None:
     """
     if text is None or not _NUMBER.fullmatch(text.strip()):
         return None
-    number = int(text)
+    number = int(text.strip())  # int alone does not strip all that strip does
     degrees = number / (1 if number < 100 else 10 if number < 1300 else 1000)
     return degrees if 0 < degrees < MAX_C else None
 

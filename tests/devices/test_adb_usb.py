@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from devices.adb import usb
 from devices.adb.phone import AdbTransport
 from devices.adb.usb import connect_usb, usb_serials
 from devices.errors import CommandTimeout, DeviceLost, NoSuchDevice
@@ -135,6 +136,7 @@ def test_without_libusb1_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch
 
 
 def test_what_is_on_the_bus(libusb: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("devices.adb.usb.adb_on_usb", lambda: True)
     assert usb_serials() == ["USB123"]
 
     def not_ours(self: Usb) -> str:
@@ -142,6 +144,22 @@ def test_what_is_on_the_bus(libusb: None, monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(Usb, "getSerialNumber", not_ours)
     assert usb_serials() == []
+
+
+@pytest.mark.parametrize(("numbers", "there"), [(("ff", "42", "01"), True), (("ff", "42", "03"), False), (("ff",), False)])
+def test_whether_to_look_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, numbers: tuple[str, ...], there: bool
+) -> None:
+    for folder, values in (("1-0:1.0", ("09", "00", "00")), ("1-1:1.1", numbers)):
+        (tmp_path / folder).mkdir()
+        for name, value in zip(usb.INTERFACE, values, strict=False):
+            (tmp_path / folder / name).write_text(f"{value}\n")
+    monkeypatch.setattr(usb, "BUS", tmp_path)
+    assert usb.adb_on_usb() is there
+    monkeypatch.setattr(usb, "BUS", tmp_path / "nothing")
+    assert not usb.adb_on_usb()
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert usb.adb_on_usb()
 
 
 def test_one_that_is_not_there(libusb: None) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from devices.conditions import Conditions, cpu_mask, online_cores, read_conditions
@@ -229,6 +229,7 @@ NAMES = st.sampled_from(
 )
 
 
+@example({"/sys/devices/system/cpu/online": "0\x1f"})
 @given(st.dictionaries(NAMES, st.text(max_size=60) | st.sampled_from([*FILES.values(), "0-63", "1 2 3 4", "291"])))
 def test_any_text_gives_conditions(answers: dict[str, str]) -> None:
     read = conditions_of(answers)

@@ -12,7 +12,8 @@ import pytest
 
 import devices.lock
 from devices.errors import DeviceBusy, DeviceError
-from devices.lock import device_lock
+from devices.host import HostTransport
+from devices.lock import device_lock, lock_key
 
 HOLD = """
 import sys, pathlib
@@ -110,6 +111,16 @@ def test_a_child_does_not_inherit_the_lock(tmp_path: Path) -> None:
     finally:
         child.kill()
         child.wait()
+
+
+def test_a_device_is_locked_by_its_key(holder: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    with pytest.raises(DeviceBusy, match=rf"^device pixel is held by another bench \(process {holder.pid}\)"):
+        with device_lock("pixel", tmp_path, wait_s=0, on_wait=must_not_wait, key="host"):
+            raise AssertionError("it was given")
+
+
+def test_the_key_of_this_machine_is_its_name(tmp_path: Path) -> None:
+    assert lock_key(HostTransport(tmp_path)) == "host"
 
 
 @pytest.mark.parametrize("name", ["../../escape", "a/b", "192.168.1.5:5555", "ünï", "a\0b", ""])
