@@ -12,7 +12,7 @@ from typing import Any
 from devices.bundle_store import KINDS, bundle_for
 from devices.conditions import prepared
 from devices.discovery import cache_dir, open_device
-from devices.errors import DeviceLost
+from devices.errors import DeviceError, DeviceLost
 from devices.install import Installed, OnPush, install
 from devices.lock import device_lock, lock_key
 from devices.transport import DeviceDescription, Transport
@@ -48,8 +48,9 @@ def bench(request: Request, console: Console) -> dict[str, Any]:
                 document = _run(request, subjects, device, console)
             except Exception as error:
                 folder = console.run_folder
-                # a device that is lost may still have what was measured: that run can go on
-                if request.resume is None and folder and not (isinstance(error, DeviceLost) and begun(folder)):
+                if folder is not None and isinstance(error, DeviceError) and _can_go_on(folder, error):
+                    raise _with_resume(error, folder, console) from error
+                if folder is not None and request.resume is None:
                     runfolder.discard_unmeasured(folder)
                 raise
     document["stages_s"] = {**console.seconds, "all": time.monotonic() - start_s}
@@ -77,7 +78,7 @@ def _run(request: Request, subjects: Sequence[Subject], device: Transport, conso
         disagreeing = {} if request.allow_mismatch else {a.case: a.complaint for a in agreements.values() if not a.agrees}
         timed = [case for case in cases if case.id not in disagreeing]
         results = _measure(timed, device, installed, settings, folder, watching, console)
-        watching.note(len(results))
+        watching.note_end(len(results))
     with console.stage("reckoning"):
         run = Measured(
             command=command_of(request),
@@ -195,27 +196,32 @@ def _measure(
     console: Console,
 ) -> list[Any]:
     togo = launches_to_go(cases, load_launches(folder.path), settings)
-    with console.stage("measuring"), console.progress("measuring", togo * (settings.launch_s + settings.kernels_s)) as bar:
-        try:
-            return measure(
-                cases,
-                device,
-                installed,
-                settings,
-                folder.path,
-                bar,
-                run=folder.id,
-                watch=watching.paths,
-                before=watching.before_launch,
-            )
-        except DeviceLost as error:
-            if not begun(folder.path):
-                raise
-            if launch_files(folder.path):
-                console.say(f"what was measured until then is in {folder.path}")
-            what = str(error).removesuffix(f"; try: {error.try_}")
-            again = shlex.join(["handset", "bench", "--resume", str(folder.path)])
-            raise type(error)(what, try_=f"{error.try_}, then {again}" if error.try_ else again) from error
+    with console.progress("measuring", togo * (settings.launch_s + settings.kernels_s)) as bar:
+        return measure(
+            cases,
+            device,
+            installed,
+            settings,
+            folder.path,
+            bar,
+            run=folder.id,
+            watch=watching.paths,
+            before=watching.before_launch,
+        )
+
+
+def _can_go_on(folder: Path, error: DeviceError) -> bool:
+    """Whether something is measured; a device that is lost may have it still."""
+    return bool(launch_files(folder)) or (isinstance(error, DeviceLost) and begun(folder))
+
+
+def _with_resume(error: DeviceError, folder: Path, console: Console) -> DeviceError:
+    """The same error, which says how to go on."""
+    if launch_files(folder):
+        console.say(f"what was measured until then is in {folder}")
+    what = str(error).removesuffix(f"; try: {error.try_}")
+    again = shlex.join(["handset", "bench", "--resume", str(folder)])
+    return type(error)(what, try_=f"{error.try_}, then {again}" if error.try_ else again)
 
 
 def _accuracy(subject: Subject, cases: Sequence[Deployed], agreements: dict[str, Agreement]) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from devices.errors import DeviceError, DeviceLost, TransferError
+from devices.errors import DeviceError, TransferError
 from devices.ort_profile import profile_lines
 from devices.runner import CaseResult, parse_results, read_lines
 from devices.transport import CommandResult, Transport
@@ -25,14 +25,6 @@ MAX_FOLDER_BYTES = 240 << 20
 """Of all files of a launch: some three times what the longest of them writes, and what one command may put out."""
 FILES_A_JOB = 4
 """A log; with onnxruntime's profiler also the profile and the graph."""
-
-# WORKDIR RUN: what was left over a week ago goes; the names in the run's folder
-LOOK = """cd -- "$1" 2>/dev/null || exit 0
-find . -mindepth 1 -maxdepth 1 -name 'check-*' -mtime +7 -exec rm -rf -- {} +
-cd runs 2>/dev/null || exit 0
-find . -mindepth 1 -maxdepth 1 ! -name "$2" -mtime +7 -exec rm -rf -- {} +
-ls -1 -- "$2" 2>/dev/null | head -c 65536
-exit 0"""
 
 LAST_WORDS = re.compile(
     r"error|unresolved|unsupported|not (?:found|registered|supported|implemented)|fail", re.IGNORECASE
@@ -48,33 +40,6 @@ def runs_folder(device: Transport, run: str) -> str:
 def logs_of(cases: Iterable[str]) -> dict[str, str]:
     """Each case, without and with the profiler -> the name of its log in its launch's folder."""
     return {name: f"{name}.log" for case in cases for name in (case, case + PROFILED)}
-
-
-def recover(device: Transport, run: str, folder: Path, cases: Iterable[str]) -> list[Path]:
-    """Brings home what launches of this run left on the device when their link was lost; the files in `folder`.
-
-    A launch that cannot be read is given up. What other runs left, whose folders are gone here, goes after a week.
-
-    Args: cases: the ids of the run's cases.
-
-    Raises: DeviceLost, StorageError.
-    """
-    base, found, logs = runs_folder(device, run), [], logs_of(cases)
-    told = device.run(["sh", "-c", LOOK, "sh", device.workdir, run], timeout_s=60)
-    names = told.stdout.decode("ascii", "replace").split()
-    for name in sorted(name for name in names if re.fullmatch(r"launch-[0-9]{2,6}", name)):
-        path = folder / f"{name}.jsonl"
-        if not path.exists():
-            try:
-                collect(device, f"{base}/{name}", path, logs)
-                found.append(path)
-            except DeviceLost:
-                raise
-            except DeviceError:
-                pass
-    if names:
-        device.run(["rm", "-rf", base], timeout_s=60)
-    return found
 
 
 def graph_file(folder: Path, case: str) -> Path:

@@ -29,6 +29,7 @@ class Console:
         self.live = sys.stderr.isatty() and not quiet
         self.run_folder: Path | None = None
         self.seconds: dict[str, float] = {}
+        self._describe: Callable[[str], None] | None = None  # of the bar that is shown: two live lines would fight
 
     def say(self, text: str) -> None:
         """One line that matters, such as that the device is held by somebody else."""
@@ -41,16 +42,24 @@ class Console:
         The block gets a function that tells which step of the stage it is at. The seconds are kept in `seconds`, also
         where nothing is shown.
         """
+        with self._timed(text) as begun, self._spinner(printable(text), begun) as step:
+            yield step
+
+    @contextlib.contextmanager
+    def _timed(self, text: str) -> Iterator[float]:
         begun = time.monotonic()
         try:
-            with self._spinner(printable(text), begun) as step:
-                yield step
+            yield begun
         finally:
             self.seconds[text] = self.seconds.get(text, 0.0) + time.monotonic() - begun
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[OnWait]:
         """For a wait whose reason and remaining seconds change: a countdown on a terminal, a line now and then elsewhere."""
+        if self._describe is not None:
+            describe = self._describe
+            yield lambda reason, seconds: describe(f"waiting {seconds:.0f} s: {reason}")
+            return
         if self.live:
             with self._spinner("waiting", time.monotonic()) as step:
                 yield lambda reason, seconds: step(f"{reason}; {seconds:.0f} s left")
@@ -82,14 +91,23 @@ class Console:
 
     @contextlib.contextmanager
     def progress(self, text: str, total_s: float) -> Iterator[Advance]:
-        """A bar over seconds of timed inference. `advance(seconds, case)`; the bar grows where more are needed."""
+        """A bar over seconds of timed inference. `advance(seconds, case)`; the bar grows where more are needed.
+
+        It is a stage too.
+        """
+        with self._timed(text), self._bar(text, total_s) as advance:
+            yield advance
+
+    @contextlib.contextmanager
+    def _bar(self, text: str, total_s: float) -> Iterator[Advance]:
         if not self.live:
             yield lambda seconds, case: None
             return
         from rich.console import Console as RichConsole
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-        columns = [TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()]
+        # a case's name is no markup
+        columns = [TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()]
         with Progress(*columns, console=RichConsole(stderr=True)) as bar:
             task = bar.add_task(text, total=max(total_s, 0.1))
 
@@ -97,6 +115,10 @@ class Console:
                 state = bar.tasks[0]
                 if state.total is not None and state.completed + seconds > state.total:
                     bar.update(task, total=state.completed + seconds)
-                bar.update(task, advance=seconds, description=f"{text} {case[:40]}")
+                bar.update(task, advance=seconds, description=f"{text} {printable(case)[:40]}")
 
-            yield advance
+            self._describe = lambda words: bar.update(task, description=printable(words)[:60])
+            try:
+                yield advance
+            finally:
+                self._describe = None

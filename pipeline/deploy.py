@@ -22,7 +22,8 @@ DELEGATES = {"onnxruntime": ("",), "litert": ("xnnpack", "builtin"), "tflite": (
 
 PATHS_AT_ONCE = 500
 
-WHICH_ARE_MISSING = 'for f; do [ -s "$f" ] || echo "${f##*/}"; done'
+# what is used is touched: `recover.LOOK` removes what was not for a month
+WHICH_ARE_MISSING = 'touch -c -- "$@" 2>/dev/null; for f; do [ -s "$f" ] || echo "${f##*/}"; done'
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,7 @@ def deploy(cases: Sequence[Deployed], device: Transport) -> int:
     absent = missing_models(files, device)
     if absent:
         device.push_many(absent, models_folder(device))
+        missing_models(absent, device)  # they came with the ages of our files
     return sum(path.stat().st_size for path in absent.values())
 
 

@@ -17,10 +17,10 @@ from devices.install import Installed
 from devices.runner import CaseResult, RunnerResult, parse_results, read_lines
 from devices.transport import Transport
 from latency_luts import stats
-from pipeline.collect import recover
 from pipeline.deploy import Deployed
 from pipeline.kernel_times import has_samples, to_launch
 from pipeline.launch import OnProgress, Order, run_launch
+from pipeline.recover import recover
 from pipeline.settings import PROFILED, Settings
 
 STOP_RULE_RESAMPLES = 200

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from devices.conditions import Gates, cpu_mask, read_conditions, wait_until_quiet, watch_paths
+from devices.errors import DeviceLost
 from devices.runner import RunnerResult
 from devices.transport import Transport
 from pipeline.console import Console
@@ -47,8 +48,16 @@ class Watching:
         note_conditions(self._folder, number, seen[-1], self.paths)
         return None
 
+    def note_end(self, number: int) -> None:
+        """Writes down what the device is like after the last launch, before which there were `number`; where it is lost
+        only now, all that was measured is here, and that is told instead."""
+        try:
+            self.note(number)
+        except DeviceLost as error:
+            self._console.say(str(error))
+
     def note(self, number: int) -> None:
-        """Writes down what the device is like before launch `number`, or after the last one."""
+        """Writes down what the device is like before launch `number`."""
         note_conditions(self._folder, number, read_conditions(self._device), self.paths)
 
     def document(self, results: Sequence[RunnerResult], knobs: Sequence[Mapping[str, str]]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import os
@@ -13,6 +14,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -21,6 +23,7 @@ from devices.bundle_store import bundle_for
 from devices.discovery import cache_dir
 from devices.errors import BundleError
 from pipeline import cli
+from pipeline.settings import Settings
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "phone"))
 from phone import Phone
@@ -54,10 +57,11 @@ def place(files: Mapping[str, Any], folder: Path) -> Path:
     return folder
 
 
-def bench(*words: str) -> tuple[int, str, list[str]]:
-    """(exit status, stdout, lines of stderr) of `handset bench WORDS` in this process."""
+def bench(*words: str, launch_s: float = 0.3) -> tuple[int, str, list[str]]:
+    """(exit status, stdout, lines of stderr) of `handset bench WORDS` in this process. Launches are short."""
     out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    short = functools.partial(Settings, launch_s=launch_s, kernels_s=launch_s / 2)
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), patch("pipeline.settings.Settings", short):
         status = cli.main(["bench", *words])
     lines = err.getvalue().splitlines()
     assert all(line.startswith("handset: ") and line.isprintable() for line in lines), lines

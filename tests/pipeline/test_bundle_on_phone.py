@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import runpy
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,18 +25,9 @@ from devices.transport import Transport
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "phone"))
 from phone import Phone
 
+ON = runpy.run_path(str(Path(__file__).with_name("phone_bench.py")))
 FORMATS = {"onnxruntime": "onnx", "litert": "tflite"}
-ABIS = {"x86_64": "x86_64", "arm64-v8a": "arm64"}
-"""Android's name -> the test phone's."""
-
-
-def linux_bundle(abi: str) -> RuntimeBundle:
-    try:
-        return bundle_for("linux", abi, None, [], cache_dir())[0]
-    except BundleError as error:
-        if "cannot download" in str(error) or "cannot fetch" in str(error):
-            pytest.skip(str(error))
-        raise
+ABIS, linux_bundle = ON["ABIS"], ON["need"]
 
 
 @pytest.fixture(scope="module", params=sorted(ABIS))

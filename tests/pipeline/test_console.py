@@ -111,3 +111,28 @@ def test_a_bar_grows_where_more_is_done_than_was_planned(
         assert (bars[0].tasks[0].completed, bars[0].tasks[0].total) == (3, 3)
     out, err = capsys.readouterr()
     assert out == "" and "measuring net.litert" in err
+
+
+def test_a_bar_is_a_stage_and_takes_any_name(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    on_terminal(monkeypatch)
+    console = Console()
+    with console.progress("measuring", 2.0) as advance:
+        advance(1.5, "net[/] [bold]\x1b]0;t\x07")
+    assert "net[/] [bold]?]0;t?" in capsys.readouterr().err
+    assert console.seconds["measuring"] > 0
+
+
+def test_a_wait_within_a_bar_is_told_in_its_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    on_terminal(monkeypatch)
+    console = Console()
+    with console.progress("measuring", 2.0) as advance:
+        advance(1.0, "net")
+        with console.waiting() as on_wait:
+            on_wait("skin 50.0 °C", 600.0)
+    err = capsys.readouterr().err
+    assert "waiting 600 s: skin 50.0 °C" in err and "⠋" not in err
+    with console.waiting() as on_wait:
+        on_wait("skin 50.0 °C", 600.0)
+    assert "600 s left" in capsys.readouterr().err, "a spinner of its own where there is no bar"
