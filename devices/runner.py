@@ -214,8 +214,8 @@ def _block(line: dict[str, Any]) -> Block:
     if not len(starts) == len(canaries) == len(samples) == len(preempted):
         raise ValueError("arrays of different lengths")
     last_canary = _integer(line["last_canary_ns"])
-    if min((*starts, *samples, *canaries, last_canary)) < 0:
-        raise ValueError("a negative time")
+    if min((*starts, *canaries, last_canary)) < 0 or min(samples, default=1) < 1:
+        raise ValueError("a negative time, or an inference that took none")
     core, clock = _integers(line["core"]), _integers(line["clock_khz"])
     return Block(
         warmup=bool(line["warmup"]),
