@@ -3,10 +3,15 @@
 table = latency_luts.load(path); table.lookup(key) and table.total(keys) give an `Answer` that says how it is known.
 """
 
+from latency_luts.answer import Answer, Bound, FamilyError, Interpolated
+from latency_luts.convert import Unmapped, export_csv, import_csv
+from latency_luts.diff import Diff, diff
 from latency_luts.key import InvalidKey, LutError, OpKey
+from latency_luts.netadapt import export_netadapt, import_netadapt
+from latency_luts.once_for_all import export_once_for_all, import_once_for_all
+from latency_luts.staircase import Staircase, round_channels
 from latency_luts.store import load, merge, save
 from latency_luts.table import (
-    Answer,
     Context,
     ContextMismatch,
     Entry,
@@ -18,13 +23,19 @@ from latency_luts.table import (
     TableFileError,
     TableStorageError,
 )
+from latency_luts.validate import InvalidLatencies, Validation, validate
 
 __all__ = [
     "Answer",
+    "Bound",
     "Context",
     "ContextMismatch",
+    "Diff",
     "Entry",
+    "FamilyError",
+    "Interpolated",
     "InvalidKey",
+    "InvalidLatencies",
     "InvalidTable",
     "LatencyTable",
     "LutError",
@@ -32,9 +43,21 @@ __all__ = [
     "NewerSchema",
     "OpKey",
     "SimulatedTable",
+    "Staircase",
     "TableFileError",
     "TableStorageError",
+    "Unmapped",
+    "Validation",
+    "diff",
+    "export_csv",
+    "export_netadapt",
+    "export_once_for_all",
+    "import_csv",
+    "import_netadapt",
+    "import_once_for_all",
     "load",
     "merge",
+    "round_channels",
     "save",
+    "validate",
 ]

@@ -3,6 +3,9 @@
 One row an entry, raw samples included. The context stands as JSON in the schema's metadata under `handset`. A reader
 who sees only the rows must not take made-up numbers for measured ones, so `simulated` is a column as well.
 
+Beside the context stand, under `handset.staircases`, the steps that were found in the rows (`latency_luts.staircase`): who
+does not know them loses nothing, as they can be found again.
+
 Between the rows and Parquet's footer, where readers skip what the footer does not point to, stands a SHA-256 of all other
 bytes. It is checked before pyarrow sees the file, because pyarrow ends the whole process on some damaged footers.
 
@@ -16,13 +19,16 @@ import hashlib
 import io
 import json
 import os
+import re
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from latency_luts.key import LutError, OpKey, short
+from latency_luts.columns import Columns
+from latency_luts.key import LutError, short
+from latency_luts.staircase import MAX_STAIRCASES, Jump, Staircase
 from latency_luts.table import (
     SCHEMA_VERSION,
     Context,
@@ -47,18 +53,22 @@ MAX_CONTENT_BYTES = 1024 * 2**20  # after decompression, as the file declares it
 MAX_ENTRIES = 200_000
 MAX_SAMPLES = 50_000_000
 _MAX_HEADER_BYTES = 64 * 2**10
+_MAX_STAIRCASES_BYTES = 8 * 2**20
 
 _HEADER = b"handset"
+_STAIRCASES = b"handset.staircases"
 _MAGIC = b"PAR1"
 _SEAL = b"handset-sha256:"
 _KIND = "latency_table"
 
 
 class Stored(NamedTuple):
-    """What a file of some version holds, before it is checked: the context's fields and the rows' columns."""
+    """What a file of some version holds, before it is checked: the context's fields, the rows' columns, and the staircases
+    as `_plain` writes them; None where the file has none."""
 
     context: dict[str, Any]
     columns: pa.Table
+    staircases: list[Any] | None = None
 
 
 # UPGRADES[n] turns what version n stored into what version n + 1 stores; there is one for each older version.
@@ -77,11 +87,11 @@ def save(table: LatencyTable, path: str | os.PathLike[str], *, allow_simulated: 
     path = Path(path)
     if table.context.simulated and not allow_simulated:
         raise SimulatedTable(
-            f"saving the table of {table.context.device} to {_shown(path)} was asked, and its numbers come from a simulated or"
+            f"saving the table of {table.context.device} to {shown(path)} was asked, and its numbers come from a simulated or"
             " replayed device",
             try_="measure on a device, or allow_simulated=True, which marks the file",
         )
-    _write_atomically(_serialise(table), path)
+    write_atomically(_serialise(table), path)
 
 
 def load(path: str | os.PathLike[str]) -> LatencyTable:
@@ -94,7 +104,7 @@ def load(path: str | os.PathLike[str]) -> LatencyTable:
     import pyarrow as pa
 
     path = Path(path)
-    data = _read_bounded(path)
+    data = read_bounded(path, MAX_FILE_BYTES)
     try:
         version, stored = _deserialise(data, path)
         for older in range(version, SCHEMA_VERSION):
@@ -103,10 +113,10 @@ def load(path: str | os.PathLike[str]) -> LatencyTable:
     except TableFileError:
         raise
     except LutError as error:
-        raise _refused(path, str(error)) from error
+        raise refused(path, str(error)) from error
     # What pyarrow raises for damaged files, and json and the constructors for a header of another shape.
-    except (pa.ArrowException, OSError, ValueError, TypeError, MemoryError, RecursionError) as error:
-        raise _refused(path, f"cut short, damaged or no latency table: {_one_line(error)}") from error
+    except (pa.ArrowException, OSError, ValueError, TypeError, KeyError, MemoryError, RecursionError) as error:
+        raise refused(path, f"cut short, damaged or no latency table: {one_line(error)}") from error
 
 
 def merge(a: LatencyTable, b: LatencyTable, *, on_duplicate: OnDuplicate = "error") -> LatencyTable:
@@ -174,22 +184,21 @@ def _serialise(table: LatencyTable) -> bytes:
     header = {"kind": _KIND, "schema_version": SCHEMA_VERSION, "context": dataclasses.asdict(table.context)}
     if table.context.simulated:
         header["warning"] = "simulated or replayed: these numbers are not measurements"
-    rows = [
-        {
-            "key": str(entry.key),
-            "latency_ns_median": entry.latency_ns_median,
-            "interval_low_ns": entry.interval_ns[0],
-            "interval_high_ns": entry.interval_ns[1],
-            "samples_ns": entry.samples_ns,
-            "networks": entry.networks,
-            "runtime_kernel": entry.runtime_kernel,
-            "simulated": table.context.simulated,
-        }
-        for entry in table
-    ]
-    schema = _schema().with_metadata({_HEADER: json.dumps(header, sort_keys=True).encode()})
+    steps = json.dumps([_plain(each) for each in table.staircases]).encode()
+    schema = _schema().with_metadata({_HEADER: json.dumps(header, sort_keys=True).encode(), _STAIRCASES: steps})
+    entries = tuple(table)
+    columns = {
+        "key": [str(entry.key) for entry in entries],
+        "latency_ns_median": [entry.latency_ns_median for entry in entries],
+        "interval_low_ns": [entry.interval_ns[0] for entry in entries],
+        "interval_high_ns": [entry.interval_ns[1] for entry in entries],
+        "samples_ns": [entry.samples_ns for entry in entries],
+        "networks": [entry.networks for entry in entries],
+        "runtime_kernel": [entry.runtime_kernel for entry in entries],
+        "simulated": [table.context.simulated] * len(entries),
+    }
     buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), buffer, compression="zstd")
+    pq.write_table(pa.Table.from_pydict(columns, schema=schema), buffer, compression="zstd")
     return _seal(buffer.getvalue())
 
 
@@ -219,7 +228,7 @@ def _check_seal(data: bytes) -> None:
         raise ValueError("its bytes are not those that were written")
 
 
-def _write_atomically(data: bytes, path: Path) -> None:
+def write_atomically(data: bytes, path: Path) -> None:
     # A short name of its own: the target's name may already have all the length that a file system allows.
     temporary = path.parent / f".handset-{secrets.token_hex(8)}.tmp"
     try:
@@ -235,7 +244,7 @@ def _write_atomically(data: bytes, path: Path) -> None:
             raise
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise TableStorageError(
-            f"saving a table of {len(data)} bytes to {_shown(path)} was asked, and the system said: {_one_line(error)}",
+            f"saving a table of {len(data)} bytes to {shown(path)} was asked, and the system said: {one_line(error)}",
             try_="another folder, or free space there; nothing was changed",
         ) from error
     # The file is in place; a file system that cannot sync a folder has no bearing on that.
@@ -247,17 +256,29 @@ def _write_atomically(data: bytes, path: Path) -> None:
             os.close(folder)
 
 
-def _read_bounded(path: Path) -> bytes:
+def read_bounded(path: Path, limit: int) -> bytes:
+    """The bytes of a plain file.
+
+    Raises:
+        TableFileError: absent, no file, larger than `limit` bytes, or a pickle.
+    """
     try:
         if path.exists() and not path.is_file():  # opening a pipe would wait for a writer
-            raise _refused(path, "it is not a file")
+            raise refused(path, "it is not a file")
         with open(path, "rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
+            data = file.read(limit + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise _refused(path, _one_line(error)) from error
-    if len(data) > MAX_FILE_BYTES:
-        raise _refused(path, f"it is larger than {MAX_FILE_BYTES} bytes")
+        raise refused(path, one_line(error)) from error
+    if len(data) > limit:
+        raise refused(path, f"it is larger than {limit} bytes")
+    if _is_pickle(data):
+        raise refused(path, "it is a pickle, which could run code of its writer and is never opened")
     return data
+
+
+def _is_pickle(data: bytes) -> bool:
+    """Protocols 2 to 5 begin with 0x80 and their number, 0 with the mark of a list, a dict or a class, 1 with an empty one."""
+    return bool(re.match(rb"\x80[\x02-\x05]|\(?[dl]p?[0-9]*\n|[\]}]q\x00|c[A-Za-z_][\w.]*\n[A-Za-z_]\w*\n", data))
 
 
 def _deserialise(data: bytes, path: Path) -> tuple[int, Stored]:
@@ -269,22 +290,25 @@ def _deserialise(data: bytes, path: Path) -> tuple[int, Stored]:
     _check_bounds(file.metadata, path)
     text = (file.schema_arrow.metadata or {}).get(_HEADER)
     if text is None or len(text) > _MAX_HEADER_BYTES:
-        raise _refused(path, "it is a Parquet file that is no latency table of handset")
+        raise refused(path, "it is a Parquet file that is no latency table of handset")
     header = json.loads(text)
     if not isinstance(header, dict) or header.get("kind") != _KIND:
-        raise _refused(path, "it is a Parquet file that is no latency table of handset")
+        raise refused(path, "it is a Parquet file that is no latency table of handset")
     version = header.get("schema_version")
     if type(version) is not int or version < 1:
-        raise _refused(path, f"it is a table without a valid schema_version ({_one_line(version)})")
+        raise refused(path, f"it is a table without a valid schema_version ({one_line(version)})")
     if version > SCHEMA_VERSION:
         raise NewerSchema(
-            f"reading the latency table {_shown(path)} was asked, and its schema_version is {version}, newer than"
+            f"reading the latency table {shown(path)} was asked, and its schema_version is {version}, newer than"
             f" {SCHEMA_VERSION}, the newest known here",
             try_="a newer handset",
         )
     if not isinstance(header.get("context"), dict):
-        raise _refused(path, "it is a table without a context")
-    return version, Stored(header["context"], file.read())
+        raise refused(path, "it is a table without a context")
+    steps = file.schema_arrow.metadata.get(_STAIRCASES)
+    if steps is not None and len(steps) > _MAX_STAIRCASES_BYTES:
+        raise refused(path, f"its staircases have more than {_MAX_STAIRCASES_BYTES} bytes")
+    return version, Stored(header["context"], file.read(), None if steps is None else json.loads(steps))
 
 
 def _check_bounds(metadata: Any, path: Path) -> None:
@@ -297,7 +321,7 @@ def _check_bounds(metadata: Any, path: Path) -> None:
     )
     for what, found, bound in bounds:
         if not 0 <= found <= bound:
-            raise _refused(path, f"it declares {found} {what}, and the bound is {bound}")
+            raise refused(path, f"it declares {found} {what}, and the bound is {bound}")
 
 
 def _to_table(stored: Stored) -> LatencyTable:
@@ -315,33 +339,37 @@ def _to_table(stored: Stored) -> LatencyTable:
     if names != stored.context.keys():
         raise InvalidTable(f"its context has other fields: {', '.join(sorted(names ^ stored.context.keys()))[:200]}")
     context = Context(**stored.context)
-    entries = []
-    for row in stored.columns.to_pylist():
-        if row.pop("simulated") is not context.simulated:
-            raise InvalidTable("its context and its column `simulated` disagree")
-        entries.append(_to_entry(row))
-    return LatencyTable(context, tuple(entries))
+    import pyarrow.compute as pc
+
+    if len(stored.columns) and pc.unique(stored.columns.column("simulated")).to_pylist() != [context.simulated]:
+        raise InvalidTable("its context and its column `simulated` disagree")
+    entries = Columns(stored.columns.drop_columns(["simulated"]))
+    return LatencyTable(context, entries, stored_staircases=_to_staircases(stored.staircases))
 
 
-def _to_entry(row: dict[str, Any]) -> Entry:
-    return Entry(
-        key=OpKey.parse(row["key"]),
-        latency_ns_median=row["latency_ns_median"],
-        interval_ns=(row["interval_low_ns"], row["interval_high_ns"]),
-        samples_ns=tuple(row["samples_ns"]),
-        networks=tuple(row["networks"]),
-        runtime_kernel=row["runtime_kernel"],
-    )
+def _plain(staircase: Staircase) -> dict[str, Any]:
+    return {**vars(staircase), "jumps": [list(jump) for jump in staircase.jumps]}
 
 
-def _refused(path: Path, found: str) -> TableFileError:
-    return TableFileError(f"reading the latency table {_shown(path)} was asked: {found}", try_="measure it again")
+def _to_staircases(stored: list[Any] | None) -> tuple[Staircase, ...] | None:
+    if stored is None:
+        return None
+    if not isinstance(stored, list) or len(stored) > MAX_STAIRCASES:
+        raise InvalidTable(f"its staircases are no list of at most {MAX_STAIRCASES}")
+    found = tuple(Staircase(**{**each, "jumps": tuple(Jump(*jump) for jump in each["jumps"])}) for each in stored)
+    if len({(each.family, each.axis) for each in found}) < len(found):
+        raise InvalidTable("two of its staircases are of one family and axis")
+    return found
 
 
-def _shown(path: Path) -> str:
+def refused(path: Path, found: str) -> TableFileError:
+    return TableFileError(f"reading the latency table {shown(path)} was asked: {found}", try_="make the file again")
+
+
+def shown(path: Path) -> str:
     return str(path) if str(path).isprintable() else repr(str(path))  # a line break in a name must not break the line
 
 
-def _one_line(value: object) -> str:
+def one_line(value: object) -> str:
     text = value.strerror if isinstance(value, OSError) and value.strerror else str(value)
     return " ".join(text.split())[:200] or type(value).__name__

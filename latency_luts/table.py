@@ -4,6 +4,7 @@
     ├── InvalidKey       (2)    the caller: a kernel's key, or its text, is malformed
     ├── InvalidTable     (2)    the caller: a context or an entry is out of range, a kernel is there twice
     ├── MissingKernel    (1)    the table: it has not measured a kernel that was asked (`keys`)
+    ├── InvalidLatencies (2)    the caller: latencies to be validated are not finite and above 0, or not one a network
     ├── ContextMismatch  (2)    the caller: two tables of different contexts (`fields`) do not merge
     ├── SimulatedTable   (2)    the caller: numbers of a simulated or replayed device would be filed as measured
     ├── TableFileError   (2)    the file: absent, not a table, cut short, damaged, too large
@@ -11,28 +12,34 @@
     └── TableStorageError (1)   the disk: full, read-only, no permission; an old file stays whole
 
 A missing kernel is an error, never a zero: who wants a partial sum says `on_missing="report"` and finds what is missing
-beside it.
+beside it. Between measured kernels a table interpolates (`latency_luts.interpolate`) and says so; outside it never does.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import ClassVar, Literal
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, cast
 
+from latency_luts.answer import Answer, Interpolated, Kind
 from latency_luts.key import LutError, OpKey, short
+
+if TYPE_CHECKING:
+    from latency_luts.interpolate import Interpolator
+    from latency_luts.staircase import Staircase
 
 # Version of the file format. 1: entries with raw samples, context in the file's metadata.
 SCHEMA_VERSION = 1
 
-Kind = Literal["measured", "interpolated", "missing"]
-OnMissing = Literal["error", "report"]
+OnMissing = Literal["error", "report", "bound"]
 
 MAX_CHARS = 1000  # of one text in a context or an entry
 _MAX_NS = 2**63 - 1
+_MAX_CACHED = 200_000  # kernels whose answers are kept
 
 
 class InvalidTable(LutError, ValueError):
@@ -40,15 +47,16 @@ class InvalidTable(LutError, ValueError):
 
 
 class MissingKernel(LutError, LookupError):
-    """`keys` are the kernels that the table has not measured, each once, in the order in which they were asked."""
+    """`keys` are the kernels that the table cannot tell, each once, in the order in which they were asked."""
 
     exit_status = 1
 
-    def __init__(self, keys: tuple[OpKey, ...], context: Context) -> None:
+    def __init__(self, keys: tuple[OpKey, ...], context: Context, reason: str = "") -> None:
         more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+        why = f" ({reason})" if reason else ""
         super().__init__(
-            f"the table of {context.device}, {context.runtime} {context.runtime_version} has not measured {keys[0]}{more}",
-            try_="measure a network that has it on this device, or ask with on_missing='report'",
+            f"the table of {context.device}, {context.runtime} {context.runtime_version} has not measured {keys[0]}{why}{more}",
+            try_="measure a network that has it on this device, or ask with on_missing='report' or 'bound'",
         )
         self.keys = keys
 
@@ -179,37 +187,25 @@ class Entry:
         _check_text("entry", "runtime_kernel", self.runtime_kernel)
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What a table says of one kernel or of a sum of kernels.
+MEASURED: Kind = "measured"
 
-    Args:
-        latency_ms: the kernel's corrected median, or the sum of them; None where a kernel is missing.
-        interval_ms: (low, high); of a sum the sums of the ends, which holds however the kernels' errors are related
-            (kernels measured in one session drift together), and is therefore wide. None where a kernel is missing.
-        kind: the weakest of the kernels asked: all measured, some interpolated, some missing.
-        coverage: the share of the kernels asked, repetitions counted, that was measured: 0 ... 1, and 1 for a sum of
-            nothing. A share of the milliseconds cannot be told, those of a missing kernel being unknown.
-        entries: the entries used, one for each kernel asked that the table has, in that order.
-        missing: the kernels that the table has not, one for each time that one was asked.
-    """
 
-    latency_ms: float | None
-    interval_ms: tuple[float, float] | None
-    kind: Kind
-    coverage: float
-    entries: tuple[Entry, ...]
-    missing: tuple[OpKey, ...] = ()
+class _Known(NamedTuple):
+    """An entry, or what stands for one, with the numbers that a sum needs at hand."""
 
-    @property
-    def known_ms(self) -> float:
-        """The sum over `entries` alone: with kernels missing, a part of the latency and not an estimate of it."""
-        return math.fsum(entry.latency_ns_median for entry in self.entries) / 1e6
+    entry: Entry | Interpolated
+    ns: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
 class LatencyTable:
     """Measured kernels of one context. Iterating gives the entries in their order.
+
+    Args:
+        entries: a tuple, or the columns of a file, equal to it, whose entries are built when they are asked for.
+        stored_staircases: what the file it came from says of them; None for a table that was not read. See `staircases`.
 
     Raises:
         InvalidTable: two entries have the same key.
@@ -217,19 +213,24 @@ class LatencyTable:
 
     schema_version: ClassVar[int] = SCHEMA_VERSION
     context: Context
-    entries: tuple[Entry, ...]
-    _by_key: dict[OpKey, Entry] = field(init=False, repr=False, compare=False)
+    entries: Sequence[Entry]
+    stored_staircases: tuple[Staircase, ...] | None = field(default=None, repr=False, compare=False, kw_only=True)
+    # What was asked before: measured, and interpolated or why not. A search asks the same kernels again and again.
+    _known: dict[OpKey, _Known] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _between: dict[OpKey, _Known | str] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        by_key: dict[OpKey, Entry] = {}
+        from latency_luts.columns import Columns
+
+        if isinstance(self.entries, Columns):  # checked, and found by their texts
+            return
         object.__setattr__(self, "entries", tuple(self.entries))
         for entry in self.entries:
-            if entry.key in by_key:
+            if entry.key in self._known:
                 raise InvalidTable(
                     f"a table was asked with two entries of {entry.key}", try_="one entry for each kernel"
                 )
-            by_key[entry.key] = entry
-        object.__setattr__(self, "_by_key", by_key)
+            self._known[entry.key] = _Known(entry, entry.latency_ns_median, *entry.interval_ns)
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self.entries)
@@ -237,30 +238,116 @@ class LatencyTable:
     def __len__(self) -> int:
         return len(self.entries)
 
-    def lookup(self, key: OpKey, *, on_missing: OnMissing = "error") -> Answer:
-        """What the table knows of one kernel.
+    def lookup(self, key: OpKey, *, on_missing: OnMissing = "error", interpolate: bool = True) -> Answer:
+        """What the table knows of one kernel; see `total`."""
+        return self.total((key,), on_missing=on_missing, interpolate=interpolate)
 
-        Raises:
-            MissingKernel: it was not measured, and `on_missing` is "error".
-        """
-        return self.total((key,), on_missing=on_missing)
-
-    def total(self, keys: Iterable[OpKey], *, on_missing: OnMissing = "error") -> Answer:
+    def total(self, keys: Iterable[OpKey], *, on_missing: OnMissing = "error", interpolate: bool = True) -> Answer:
         """The sum over `keys`, each counted as often as it is there.
 
+        Args:
+            on_missing: for kernels that are neither measured nor between measured ones: refuse, "report" them in the
+                answer, or give a "bound" of the sum as well.
+            interpolate: whether kernels between measured ones are answered; otherwise they are missing.
+
         Raises:
-            MissingKernel: some were not measured, and `on_missing` is "error".
+            MissingKernel: some are missing, and `on_missing` is "error".
         """
         asked = tuple(keys)
-        entries = tuple(self._by_key[key] for key in asked if key in self._by_key)
-        missing = tuple(key for key in asked if key not in self._by_key)
-        if missing:
-            if on_missing != "report":
-                raise MissingKernel(tuple(dict.fromkeys(missing)), self.context)
-            return Answer(None, None, "missing", len(entries) / len(asked), entries, missing)
-        low, high = (math.fsum(entry.interval_ns[end] for entry in entries) / 1e6 for end in (0, 1))
-        latency_ms = math.fsum(entry.latency_ns_median for entry in entries) / 1e6
-        return Answer(latency_ms, (low, high), "measured", 1.0, entries)
+        known = self._known
+        found = [known.get(key) for key in asked]
+        if None in found:
+            # What was interpolated before is not measured, and need not be looked for again.
+            between = self._between
+            found = [
+                each or (None if key in between else self._find(key)) for each, key in zip(found, asked, strict=True)
+            ]
+            if None in found:
+                return self._partial(asked, found, on_missing, interpolate)
+        rows = cast(list[_Known], found)
+        ns, low, high = (
+            math.fsum([r.ns for r in rows]),
+            math.fsum([r.low for r in rows]),
+            math.fsum([r.high for r in rows]),
+        )
+        entries = cast(tuple[Entry, ...], tuple([row.entry for row in rows]))
+        return Answer(ns / 1e6, (low / 1e6, high / 1e6), MEASURED, 1.0, entries, kinds=(MEASURED,) * len(rows))
+
+    @cached_property
+    def staircases(self) -> tuple[Staircase, ...]:
+        """Where latency jumps; from the file, or found now (see `latency_luts.staircase.find`)."""
+        from latency_luts.staircase import find
+
+        return find(self) if self.stored_staircases is None else self.stored_staircases
+
+    def _find(self, key: OpKey) -> _Known | None:
+        from latency_luts.columns import Columns
+
+        if not isinstance(self.entries, Columns):
+            return None
+        entry = self.entries.find(str(key))
+        if entry is None:
+            return None
+        if len(self._known) >= _MAX_CACHED:
+            self._known.clear()
+        return self._known.setdefault(key, _Known(entry, entry.latency_ns_median, *entry.interval_ns))
+
+    def _partial(
+        self, asked: tuple[OpKey, ...], found: list[_Known | None], on_missing: OnMissing, interpolate: bool
+    ) -> Answer:
+        """The answer to a sum that is not all measured."""
+        told = [each or (self._estimate(key) if interpolate else "") for each, key in zip(found, asked, strict=True)]
+        missing = tuple([key for key, each in zip(asked, told, strict=True) if isinstance(each, str)])
+        if missing and on_missing not in ("report", "bound"):
+            reason = next(each for each in told if isinstance(each, str))
+            raise MissingKernel(tuple(dict.fromkeys(missing)), self.context, reason)
+        rows = [each for each in told if not isinstance(each, str)]
+        ns, low, high = (
+            math.fsum([r.ns for r in rows]),
+            math.fsum([r.low for r in rows]),
+            math.fsum([r.high for r in rows]),
+        )
+        entries = tuple([row.entry for row in rows if not isinstance(row.entry, Interpolated)])
+        known = Answer(
+            latency_ms=None if missing else ns / 1e6,
+            interval_ms=None if missing else (low / 1e6, high / 1e6),
+            kind="missing" if missing else "interpolated",
+            coverage=len(entries) / len(asked),
+            entries=entries,
+            missing=missing,
+            interpolated=tuple([row.entry for row in rows if isinstance(row.entry, Interpolated)]),
+            kinds=tuple([_kind(each) for each in told]),
+        )
+        if not missing or on_missing == "report":
+            return known
+        bounds = tuple(self._interpolator.bound(key) for key in missing)
+        ends = [(low, [each.ends_ns[0] for each in bounds]), (high, [each.ends_ns[1] for each in bounds])]
+        below, above = (
+            None if None in each else math.fsum([sum_ns, *filter(None, each)]) / 1e6 for sum_ns, each in ends
+        )
+        return dataclasses.replace(known, bounds=bounds, bound_ms=(below, above))
+
+    def _estimate(self, key: OpKey) -> _Known | str:
+        told = self._between.get(key)
+        if told is None:
+            if len(self._between) >= _MAX_CACHED:
+                self._between.clear()
+            between = self._interpolator.at(key)
+            told = between if isinstance(between, str) else _Known(between, between.latency_ns, *between.interval_ns)
+            self._between[key] = told
+        return told
+
+    @cached_property
+    def _interpolator(self) -> Interpolator:
+        from latency_luts.interpolate import Interpolator
+
+        return Interpolator(self.entries)
+
+
+def _kind(told: _Known | str) -> Kind:
+    if isinstance(told, str):
+        return "missing"
+    return "interpolated" if isinstance(told.entry, Interpolated) else MEASURED
 
 
 def _invalid(what: str, name: str, value: object, wanted: str) -> InvalidTable:

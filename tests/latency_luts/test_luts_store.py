@@ -7,8 +7,10 @@ import errno
 import io
 import json
 import os
+import pickle
 import subprocess
 import sys
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -261,6 +263,12 @@ def test_a_changed_byte_anywhere_is_refused(tmp_path: Path) -> None:
 )
 def test_other_files_are_refused(tmp_path: Path, data: bytes) -> None:
     assert "no latency table" in _refusal(tmp_path / "other", data)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("what", [{"a": 1}, [1, 2], OrderedDict(a=1), TABLE], ids=["dict", "list", "class", "table"])
+def test_a_pickle_is_refused_by_name_and_not_opened(tmp_path: Path, protocol: int, what: object) -> None:
+    assert "it is a pickle, which could run code" in _refusal(tmp_path / "table.pkl", pickle.dumps(what, protocol))
 
 
 def test_a_footer_longer_than_the_file_is_refused(tmp_path: Path) -> None:

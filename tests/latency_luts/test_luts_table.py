@@ -87,7 +87,8 @@ def test_a_total_is_the_sum_of_the_lookups(asked: list[int], measured: set[int])
     answer = table.total(map(key, asked), on_missing="report")
     parts = [table.lookup(key(width), on_missing="report") for width in asked]
     assert answer.known_ms == pytest.approx(sum(part.known_ms for part in parts))
-    assert len(answer.entries) + len(answer.missing) == len(asked)
+    assert len(answer.entries) + len(answer.interpolated) + len(answer.missing) == len(asked)
+    assert answer.kinds == tuple(part.kind for part in parts)
     if asked:
         assert answer.coverage == pytest.approx(sum(part.coverage for part in parts) / len(asked))
     assert (answer.kind == "missing") == (answer.latency_ms is None) == any(part.missing for part in parts)
@@ -101,6 +102,18 @@ def test_a_total_grows_with_each_entry(asked: list[int], slower: int, by_ns: flo
     slow = LatencyTable(CONTEXT, tuple(entry(*each) for each in latencies.items()))
     before, after = (table.total(map(key, asked)).known_ms for table in (fast, slow))
     assert (after > before) if slower in asked else (after == before)
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=9), st.sets(st.integers(1, 9)))
+def test_without_interpolation_a_kernel_is_measured_or_missing(asked: list[int], measured: set[int]) -> None:
+    table = LatencyTable(CONTEXT, tuple(entry(width, 1e3 * width) for width in sorted(measured)))
+    answer = table.total(map(key, asked), on_missing="report", interpolate=False)
+    assert answer.kinds == tuple("measured" if width in measured else "missing" for width in asked)
+    assert answer.measured_share == (None if answer.missing else 1.0)
+    table.total(
+        map(key, asked), on_missing="report"
+    )  # fills the cache of what was interpolated, which then is not used
+    assert table.total(map(key, asked), on_missing="report", interpolate=False) == answer
 
 
 def test_a_table_is_iterable_has_a_length_and_is_immutable() -> None:
@@ -167,7 +180,7 @@ def test_the_public_surface() -> None:
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
-    heavy = ("torch", "pandas", "pyarrow", "numpy", "devices", "pipeline")
+    heavy = ("torch", "pandas", "pyarrow", "numpy", "scipy", "yaml", "devices", "pipeline")
     code = f"import sys, latency_luts; print([name for name in {heavy!r} if name in sys.modules])"
     root = Path(latency_luts.__file__).parents[1]
     done = subprocess.run(
