@@ -1,19 +1,169 @@
-"""Counting a network: multiply-accumulates of its convolutions and linear layers."""
+"""What is known of a network without exporting or running it: its kernels in a runtime, and its counts."""
 
 from __future__ import annotations
 
 import math
+import platform
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pipeline.errors import UsageError
+from pipeline.fusion.use import OpUse
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from pipeline.fusion.ir import Node
+
+__all__ = ["Counts", "Layer", "OpUse", "count", "count_macs", "kernels", "nchwc_block"]
+
+RUNTIMES = ("onnxruntime", "litert", "tflite")
+CONVENTION = "conv+linear"
+
+_X86 = frozenset({"x86_64", "amd64", "AMD64", "x86", "i686"})
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One call of a convolution or a linear layer.
+
+    Args:
+        kind: "conv2d" or "linear".
+        weight_shape: (c_out, c_in / groups, k_h, k_w), or (c_out, c_in).
+        padding: (top, left, bottom, right).
+        output_size: (height, width); (1, 1) for a linear layer.
+        memory_access: elements of its input, its output, its weight and its bias.
+    """
+
+    module: str
+    kind: str
+    weight_shape: tuple[int, ...]
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int]
+    groups: int
+    output_size: tuple[int, int]
+    macs: int
+    memory_access: int
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Of one inference. `params`: of the module; `memory_access`: elements, of the layers that are counted; `uncounted`:
+    which other ops there are, and how many times each."""
+
+    params: int
+    macs: int
+    memory_access: int
+    layers: tuple[Layer, ...]
+    uncounted: Mapping[str, int]
+
+
+def kernels(
+    model: nn.Module, example: Tensor | Sequence[int], runtime: str, *, abi: str = "", block: int | None = None
+) -> list[OpUse]:
+    """The kernels that a runtime will run for one inference, in its order: what a latency table is asked with.
+
+    Nothing is exported, nothing is computed: some 20 ms for MobileNetV2. The keys are those that `pipeline.naming` gives
+    to the runtime's own profile of the exported network. A network that was not trained is taken for one that was: its
+    normalisations have a shift and a scale.
+
+    Args:
+        example: a tensor of the input's shape, or the shape (NCHW for images). Its values do not matter.
+        runtime: "onnxruntime", "litert" or "tflite", the latter two with XNNPACK.
+        abi: of the device ("arm64-v8a", "x86_64"); empty: this machine's. It matters for onnxruntime alone.
+        block: channels of a block of onnxruntime's layout on an x86_64: 16 with AVX-512, else 8; None: as `nchwc_block`.
+
+    Raises:
+        UsageError: there is no such runtime.
+        ModelError: the network fails on that input, or depends on values.
+        UnsupportedOp: it calls something whose kernels are not known beforehand.
+    """
+    from pipeline.fusion import onnxruntime, xnnpack
+    from pipeline.fusion.rules import XNNPACK
+    from pipeline.fusion.tracing import trace
+
+    if runtime not in RUNTIMES:
+        raise UsageError(f"kernels were asked for the runtime {runtime!r}", try_=", ".join(RUNTIMES))
+    graph = trace(model, _shape(example))
+    if runtime == "onnxruntime":
+        return onnxruntime.kernels(graph, nchwc_block(abi) if block is None else block)
+    return xnnpack.kernels(graph, XNNPACK[runtime])
+
+
+def nchwc_block(abi: str = "") -> int:
+    """Channels of a block of onnxruntime's layout NCHWc on a device; 0 where it has none, as on arm64.
+
+    For an x86_64 this machine's: 16 where it has AVX-512, else 8.
+    """
+    if (abi or platform.machine()) not in _X86:
+        return 0
+    return 16 if platform.machine() in _X86 and _has_avx512() else 8
+
+
+@cache
+def _has_avx512() -> bool:
+    try:
+        return "avx512f" in Path("/proc/cpuinfo").read_text("ascii", "replace").split()
+    except OSError:
+        return False
+
+
+def count(model: nn.Module, example: Tensor | Sequence[int], convention: str = CONVENTION) -> Counts:
+    """Parameters, multiply-accumulates and memory accesses of one inference, layer by layer.
+
+    A convolution has c_out * h_out * w_out * (c_in / groups) * k_h * k_w multiply-accumulates, a linear layer rows * in *
+    out; biases have none. A layer that is called twice counts twice; functional calls count too.
+
+    Args: example: as of `kernels`. convention: "conv+linear" is the only one: transposed convolutions and what else
+    multiplies are in `uncounted`.
+
+    Raises: UsageError: another convention. ModelError: the network fails on that input.
+    """
+    from pipeline.fusion.tracing import trace
+
+    if convention != CONVENTION:
+        raise UsageError(f"counts were asked with the convention {convention!r}", try_=CONVENTION)
+    graph = trace(model, _shape(example))
+    layers = tuple(_layer(node) for node in graph.nodes if node.macs is not None)
+    return Counts(
+        params=sum(weight.numel() for weight in model.parameters()),
+        macs=sum(layer.macs for layer in layers),
+        memory_access=sum(layer.memory_access for layer in layers),
+        layers=layers,
+        uncounted=dict(Counter(node.op for node in graph.nodes if node.macs is None)),
+    )
+
+
+def _layer(node: Node) -> Layer:
+    found, source, sink = node.attributes, node.inputs[0].shape, node.output.shape
+    groups = found.get("groups", 1)
+    is_conv = node.op == "conv2d"
+    return Layer(
+        module=node.module,
+        kind=node.op,
+        weight_shape=(found["out_channels"], source[1 if is_conv else -1] // groups, *found.get("kernel", ())),
+        stride=found.get("stride", (1, 1)),
+        padding=found.get("padding", (0, 0, 0, 0)),
+        groups=groups,
+        output_size=(sink[2], sink[3]) if is_conv else (1, 1),
+        macs=node.macs or 0,
+        memory_access=math.prod(source) + math.prod(sink) + node.weights,
+    )
+
+
+def _shape(example: Tensor | Sequence[int]) -> tuple[int, ...]:
+    return tuple(int(size) for size in getattr(example, "shape", example))
 
 
 def count_macs(module: nn.Module, input_shape: tuple[int, ...]) -> int:
     """Multiply-accumulates of one forward pass: convolution and linear layers only, without bias.
 
     A convolution: c_out * h_out * w_out * (c_in / groups) * k_h * k_w; a linear layer: rows * in * out. Layers that
-    are called twice count twice. Functional calls (`F.conv2d`) are not seen.
+    are called twice count twice. Functional calls (`F.conv2d`) are not seen: see `count`, which sees them.
     """
     import torch
     from torch import nn

@@ -9,8 +9,9 @@ from there on have no key, and the caller is told.
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from devices.runner import Kernel
@@ -19,6 +20,7 @@ from pipeline.deploy import Deployed
 from pipeline.errors import HandsetError
 from pipeline.kernel_times import INTERPRETER_OP, KernelTimes
 from pipeline.kernels.file_op import FileOp, snake_case
+from pipeline.kernels.partition import execution_order
 from pipeline.result import NamedKernel
 
 FOLDED = {"PAD", "PADV2", "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "DEQUANTIZE"}
@@ -45,6 +47,14 @@ XNNPACK_KINDS: tuple[tuple[str, str, frozenset[str]], ...] = (
     ("clamp", "activation", frozenset({"RELU", "RELU6", "RELU_N1_TO_1", "RELU_0_TO_1"})),
     ("hardswish", "activation", frozenset({"HARD_SWISH"})),
     ("sigmoid", "activation", frozenset({"LOGISTIC"})),
+    ("leakyrelu", "activation", frozenset({"LEAKY_RELU"})),
+    ("leaky relu", "activation", frozenset({"LEAKY_RELU"})),
+    ("prelu", "activation", frozenset({"PRELU"})),
+    ("tanh", "activation", frozenset({"TANH"})),
+    ("gelu", "activation", frozenset({"GELU"})),
+    ("elu", "activation", frozenset({"ELU"})),
+    ("exp", "exp", frozenset({"EXP"})),
+    ("log", "log", frozenset({"LOG"})),
     ("softmax", "softmax", frozenset({"SOFTMAX"})),
     ("concatenate", "concat", frozenset({"CONCATENATION"})),
     ("constant pad", "pad", frozenset({"PAD", "PADV2"})),
@@ -53,6 +63,7 @@ XNNPACK_KINDS: tuple[tuple[str, str, frozenset[str]], ...] = (
     ("slice", "slice", frozenset({"SLICE", "STRIDED_SLICE", "SPLIT"})),
     ("static slice", "slice", frozenset({"SLICE", "STRIDED_SLICE"})),
     ("even split", "split", frozenset({"SPLIT"})),
+    ("static reshape", "reshape", frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS"})),
     ("copy", "copy", frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS", "CONCATENATION"})),
 )
 
@@ -85,15 +96,24 @@ def _from_graph(case: Deployed, times: Sequence[KernelTimes], graph: Path) -> li
 def _along_file(case: Deployed, times: Sequence[KernelTimes]) -> list[NamedKernel]:
     from pipeline.kernels.tflite import keys
 
-    file_ops = keys(case.artifact.path)
-    assigned = align([time.kernel for time in times], file_ops)
+    kernels = [time.kernel for time in times]
+    assigned = align(kernels, in_order(kernels, keys(case.artifact.path)))
     return [_named(time, op, time.kernel.name) for time, op in zip(times, assigned, strict=True)]
+
+
+def in_order(kernels: Sequence[Kernel], ops: Sequence[FileOp]) -> list[FileOp]:
+    """A file's ops as they ran: where the interpreter ran some, what XNNPACK took runs together before or behind."""
+    interpreted = {kernel.name.partition(" ")[0].upper() for kernel in kernels if kernel.kind == INTERPRETER_OP}
+    return execution_order(
+        ops, lambda op: op.reads, lambda op: op.writes, delegated=lambda op: op.op_type not in interpreted
+    )
 
 
 def align(kernels: Sequence[Kernel], ops: Sequence[FileOp]) -> list[FileOp | None]:
     """For each kernel the file's op that it runs, in order; None from the first one on that fits no op."""
     assigned: list[FileOp | None] = []
     position = 0
+    folded: dict[int, FileOp] = {}  # a tensor that was never made -> the op that would have made it
     for kernel in kernels:
         fits = _fitting(kernel)
         split = _split_activation(kernel, assigned[-1] if assigned else None)
@@ -102,9 +122,13 @@ def align(kernels: Sequence[Kernel], ops: Sequence[FileOp]) -> list[FileOp | Non
             continue
         start = position
         while position < len(ops) and ops[position].op_type not in fits and ops[position].op_type in FOLDED:
+            folded.update(dict.fromkeys(ops[position].writes, ops[position]))
             position += 1
-        if position < len(ops) and ops[position].op_type in fits:
-            assigned.append(_with_pad(ops[position], ops[position - 1] if position > start else None))
+        flat = _flattened(kernel, ops[position]) if position < len(ops) else None
+        if flat is not None:
+            assigned.append(flat)
+        elif position < len(ops) and ops[position].op_type in fits:
+            assigned.append(_with_pad(_as_read(ops[position], assigned), folded))
             position += 1
         else:
             position = start
@@ -115,15 +139,38 @@ def align(kernels: Sequence[Kernel], ops: Sequence[FileOp]) -> list[FileOp | Non
     return assigned
 
 
-def _with_pad(op: FileOp, folded: FileOp | None) -> FileOp:
-    """The op as it runs with a pad before it folded in: the pad's input, and both paddings in one."""
-    if folded is None or folded.key is None or folded.key.op != "pad" or folded.key.detail or op.key is None:
+def _with_pad(op: FileOp, folded: Mapping[int, FileOp]) -> FileOp:
+    """The op as it runs with a pad of its input folded in: the pad's input, and both paddings in one."""
+    pad = next((folded[tensor] for tensor in op.reads if tensor in folded), None)
+    if pad is None or pad.key is None or pad.key.op != "pad" or pad.key.detail or op.key is None:
         return op
     if op.key.op != "conv2d":
         return op
-    top, left, bottom, right = (a + b for a, b in zip(op.key.padding, folded.key.padding, strict=True))
-    key = dataclasses.replace(op.key, input_shape=folded.key.input_shape, padding=(top, left, bottom, right))
+    top, left, bottom, right = (a + b for a, b in zip(op.key.padding, pad.key.padding, strict=True))
+    key = dataclasses.replace(op.key, input_shape=pad.key.input_shape, padding=(top, left, bottom, right))
     return dataclasses.replace(op, key=key)
+
+
+def _flattened(kernel: Kernel, op: FileOp) -> FileOp | None:
+    """A linear layer that reads an image has it reshaped to rows first, by a kernel that the file does not have."""
+    if op.op_type != "FULLY_CONNECTED" or op.key is None or not kernel.name.lower().startswith("static reshape"):
+        return None
+    rows = f"out={'x'.join(map(str, _rows(op.key)))}"
+    key = OpKey("reshape", op.key.input_shape, dtype=op.key.dtype, detail=rows)
+    return FileOp(op.index, f"{op.name}_rows", "RESHAPE", key, None, op.reads)
+
+
+def _rows(key: OpKey) -> tuple[int, int]:
+    """(rows, features) of an image of one pixel."""
+    return key.input_shape[0], math.prod(key.input_shape[1:])
+
+
+def _as_read(op: FileOp, assigned: Sequence[FileOp | None]) -> FileOp:
+    """A linear layer behind the kernel that `_flattened` found reads rows."""
+    before = assigned[-1] if assigned else None
+    if before is None or before.name != f"{op.name}_rows" or op.key is None:
+        return op
+    return dataclasses.replace(op, key=dataclasses.replace(op.key, input_shape=_rows(op.key)))
 
 
 def _split_activation(kernel: Kernel, before: FileOp | None) -> tuple[FileOp, FileOp] | None:

@@ -20,7 +20,7 @@ class FileOp:
     """`index`: place in the file's order of execution; `op_type`: the format's own word ("Conv", "CONV_2D").
 
     `key` is None where the file does not tell what the key needs; `macs` is None for all but convolutions and linear
-    layers.
+    layers. `reads`, `writes`: numbers of the tensors that it takes and makes, without constants; () where not told.
     """
 
     index: int
@@ -28,6 +28,8 @@ class FileOp:
     op_type: str
     key: OpKey | None
     macs: int | None
+    reads: tuple[int, ...] = ()
+    writes: tuple[int, ...] = ()
 
 
 def make_key(op: str, input_shape: Shape, dtype: str, **fields: Any) -> OpKey | None:

@@ -15,49 +15,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.kernels.file_op import (
-    FileOp,
-    Shape,
-    activation,
-    conv_macs,
-    detail,
-    make_key,
-    same_padding,
-    snake_case,
-    text_of,
-)
+from latency_luts.key import OpKey
+from pipeline.kernels.file_op import FileOp, Shape
+from pipeline.kernels.onnx_keys import ACTIVATIONS, CONVOLUTIONS, LINEAR, Operands, conv_key, linear_key, other_key
 
 NodeShapes = Mapping[str, tuple[Sequence[Sequence[int]], Sequence[Sequence[int]]]]
 
 _BLOCKED = "com.microsoft.nchwc"
 _BLOCKED_NAME = re.compile(r"(.*)_nchwc(_token_\d+)?")
-_CONVOLUTIONS = ("Conv", "FusedConv")
-_LINEAR = ("Gemm", "FusedGemm", "MatMul", "FusedMatMul")
-_POOLS = {"MaxPool": "max_pool", "AveragePool": "avg_pool"}
-_ARITHMETIC = {"Add": "add", "Sum": "add", "Mul": "mul", "Sub": "sub", "Div": "div"}
-_ACTIVATIONS = frozenset(
-    {
-        "Relu",
-        "LeakyRelu",
-        "PRelu",
-        "Clip",
-        "Sigmoid",
-        "HardSigmoid",
-        "HardSwish",
-        "Tanh",
-        "Elu",
-        "Selu",
-        "Gelu",
-        "QuickGelu",
-        "Softplus",
-        "Mish",
-        "Erf",
-    }
-)
-_RESHAPES = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
-_OTHER_NAMES = {"ReorderInput": "reorder_in", "ReorderOutput": "reorder_out", "GlobalAveragePool": "global_avg_pool"}
-# The parameters that follow an activation's name in a key.
-_ACTIVATION_NUMBERS = {"LeakyRelu": ("alpha",), "Elu": ("alpha",), "HardSigmoid": ("alpha", "beta")}
+_MADE_CONVOLUTION = re.compile(r"(.*)_(bn|mul)")  # a normalisation or a factor a channel, run as a depthwise 1x1
+_SMALL = 64  # elements of a constant that is part of what a node does: limits, axes, pads
 
 
 @dataclass
@@ -150,7 +117,7 @@ def _layers(original: Any) -> dict[str, str]:
     layers: dict[str, str] = {}
     convolved = set()
     for node in original.graph.node:
-        follows = node.op_type in _ACTIVATIONS and node.input[0] in convolved
+        follows = node.op_type in ACTIVATIONS and node.input[0] in convolved
         for output in node.output:
             layers[output] = layers[node.input[0]] if follows else node.name or output
             if follows or node.op_type == "Conv":
@@ -167,8 +134,7 @@ def _dtype(number: int) -> str:
 
 def _file_op(index: int, node: Any, shapes: Any, values: _Values) -> FileOp:
     attributes = _attributes(node)
-    found = _BLOCKED_NAME.fullmatch(node.name)
-    computed = found.group(1) if found and node.domain == _BLOCKED else ""
+    computed = _computed(node, values)
     name = values.layers.get(computed, node.name)
     dtype = next((values.dtypes[i] for i in node.input if i in values.dtypes), None)
     for output in node.output:
@@ -177,16 +143,34 @@ def _file_op(index: int, node: Any, shapes: Any, values: _Values) -> FileOp:
     sides = _true_shapes(node, shapes, attributes, computed, values)
     if sides is None or dtype is None:
         return FileOp(index, name, node.op_type, None, None)
-    source, sink = sides
-    if node.op_type in _CONVOLUTIONS and len(source) == 4:
-        key, macs = _conv(node, attributes, source, sink, dtype, values)
-    elif node.op_type in _LINEAR and len(node.input) > 1 and node.input[1] in values.constants:
-        c_out = sink[-1]
-        key = make_key("linear", source, dtype, out_channels=c_out, activation=_fused_activation(attributes))
-        macs = math.prod(source) * c_out
-    else:
-        key, macs = _other(node, attributes, source, sink, dtype, values), None
+    second = _shape_of(node.input[1], values) if len(node.input) > 1 else None
+    added = len(node.input) > 3 and bool(node.input[3])
+    operands = Operands(*sides, dtype, second, _constants(node, values), added)
+    key, macs = _key(node, attributes, operands, values)
     return FileOp(index, name, node.op_type, key, macs)
+
+
+def _computed(node: Any, values: _Values) -> str:
+    """The original model's tensor that a blocked node gives; "" where there is none."""
+    found = _BLOCKED_NAME.fullmatch(node.name) if node.domain == _BLOCKED else None
+    if found is None:
+        return ""
+    made = _MADE_CONVOLUTION.fullmatch(found.group(1))
+    return made.group(1) if made and made.group(1) in values.original else found.group(1)
+
+
+def _key(node: Any, attributes: dict[str, Any], operands: Operands, values: _Values) -> tuple[OpKey | None, int | None]:
+    if node.op_type in CONVOLUTIONS and len(operands.source) == 4:
+        weight = values.constants.get(node.input[1])
+        if not attributes.get("kernel_shape") and weight is not None:
+            attributes["kernel_shape"] = tuple(weight.dims[2:])
+        groups = int(attributes.get("group", 1))
+        if groups > 1 and node.domain == _BLOCKED and weight is not None and weight.dims[1] == 1:
+            groups = operands.source[1]  # depthwise: as many groups as channels, both padded in the file
+        return conv_key(attributes, groups, operands)
+    if node.op_type in LINEAR and len(node.input) > 1 and node.input[1] in values.constants:
+        return linear_key(attributes, operands)
+    return other_key(node.op_type, attributes, operands), None
 
 
 def _true_shapes(
@@ -222,124 +206,21 @@ def _true_shapes(
     return source, sink
 
 
-def _conv(
-    node: Any, attributes: Mapping[str, Any], source: Shape, sink: Shape, dtype: str, values: _Values
-) -> tuple[Any, int | None]:
-    weight = values.constants.get(node.input[1])
-    kernel = tuple(attributes.get("kernel_shape") or (weight.dims[2:] if weight is not None else ()))
-    if len(kernel) != 2:
-        return None, None
-    stride = tuple(attributes.get("strides", (1, 1)))
-    dilation = tuple(attributes.get("dilations", (1, 1)))
-    groups = int(attributes.get("group", 1))
-    if groups > 1 and node.domain == _BLOCKED and weight is not None and weight.dims[1] == 1:
-        groups = source[1]  # depthwise: as many groups as channels, both padded in the file
-    key = make_key(
-        "conv2d",
-        source,
-        dtype,
-        out_channels=sink[1],
-        kernel=kernel,
-        stride=stride,
-        padding=_padding(attributes, source, kernel, stride, dilation),
-        dilation=dilation,
-        groups=groups,
-        activation=_fused_activation(attributes),
-        fused_add=len(node.input) > 3 and bool(node.input[3]),
-    )
-    return key, conv_macs(sink, source[1], kernel, groups)
-
-
-def _padding(
-    attributes: Mapping[str, Any], source: Shape, kernel: Shape, stride: Shape, dilation: Shape
-) -> tuple[int, ...]:
-    """(top, left, bottom, right) with auto_pad made explicit."""
-    auto = attributes.get("auto_pad", "NOTSET")
-    if auto in ("SAME_UPPER", "SAME_LOWER"):
-        sides = [
-            same_padding(source[2 + axis], kernel[axis], stride[axis], dilation[axis], lower=auto == "SAME_LOWER")
-            for axis in (0, 1)
-        ]
-        return sides[0][0], sides[1][0], sides[0][1], sides[1][1]
-    return tuple(attributes.get("pads", (0, 0, 0, 0))) if auto != "VALID" else (0, 0, 0, 0)
-
-
-def _fused_activation(attributes: Mapping[str, Any]) -> str:
-    name = attributes.get("activation", "")
-    if not name:
-        return "none"
-    numbers = attributes.get("activation_params") or [
-        attributes[f"activation_{parameter}"]
-        for parameter in _ACTIVATION_NUMBERS.get(name, ())
-        if f"activation_{parameter}" in attributes
-    ]
-    return activation(name, numbers)
-
-
-def _other(node: Any, attributes: Mapping[str, Any], source: Shape, sink: Shape, dtype: str, values: _Values) -> Any:
-    op = node.op_type
-    more: dict[str, object] = {}
-    if op in _POOLS and len(source) == 4:
-        kernel = tuple(attributes.get("kernel_shape", ()))
-        stride, dilation = tuple(attributes.get("strides", (1, 1))), tuple(attributes.get("dilations", (1, 1)))
-        padding = _padding(attributes, source, kernel, stride, dilation)
-        return make_key(_POOLS[op], source, dtype, kernel=kernel, stride=stride, padding=padding, dilation=dilation)
-    if op in _ACTIVATIONS:
-        return make_key("activation", source, dtype, activation=_standalone_activation(node, attributes, values))
-    if op in _ARITHMETIC:
-        other = _shape_of(node.input[1], values) if len(node.input) > 1 else None
-        more["with"] = text_of(other, "x") or "scalar" if other is not None and other != source else ""
-        return make_key(_ARITHMETIC[op], source, dtype, detail=detail(more))
-    if op == "ReduceMean":
-        axes = _constant(node, 1, values) or attributes.get("axes", range(len(source)))
-        return make_key("mean", source, dtype, detail=detail({"axes": text_of(sorted(a % len(source) for a in axes))}))
-    if op == "Transpose":
-        return make_key("transpose", source, dtype, detail=detail({"perm": text_of(attributes.get("perm", ()))}))
-    if op == "Concat":
-        more["axis"] = attributes["axis"] % max(1, len(source))
-        more["out"] = text_of(sink, "x")
-        return make_key("concat", source, dtype, detail=detail(more))
-    if op in ("Resize", "Upsample"):
-        return make_key(
-            "resize", source, dtype, detail=detail({"mode": attributes.get("mode"), "out": text_of(sink, "x")})
-        )
-    if op in _RESHAPES:
-        return make_key("reshape", source, dtype, detail=detail({"out": text_of(sink, "x")}))
-    if op == "Pad":
-        return make_key("pad", source, dtype, detail=detail({"pads": text_of(_constant(node, 1, values))}))
-    if sink != source:
-        more["out"] = text_of(sink, "x")
-    more.update({name: _plain(value) for name, value in sorted(attributes.items()) if _plain(value)})
-    name = _OTHER_NAMES.get(op, snake_case(op))
-    if name in _OTHER_NAMES.values():
-        more = {}
-    return make_key(name, source, dtype, detail=detail(more))
-
-
-def _standalone_activation(node: Any, attributes: Mapping[str, Any], values: _Values) -> str:
-    if node.op_type == "Clip":
-        limits = [_constant(node, i, values) for i in (1, 2)]
-        low, high = (
-            float(limit[0]) if len(limit) else default for limit, default in zip(limits, (-3.4e38, 3.4e38), strict=True)
-        )
-        return activation("Clip", (low, high))
-    names = _ACTIVATION_NUMBERS.get(node.op_type, ())
-    return activation(node.op_type, [attributes[name] for name in names if name in attributes])
-
-
 def _shape_of(name: str, values: _Values) -> Shape | None:
     if name in values.constants:
         return tuple(values.constants[name].dims)
     return values.original.get(name)
 
 
-def _constant(node: Any, position: int, values: _Values) -> tuple[Any, ...]:
-    """The values of a constant input; () where there is none."""
+def _constants(node: Any, values: _Values) -> dict[int, tuple[Any, ...]]:
+    """The values of the small constant inputs, by their place: limits, axes, pads. Weights are not read."""
     import onnx
 
-    if position >= len(node.input) or node.input[position] not in values.constants:
-        return ()
-    return tuple(onnx.numpy_helper.to_array(values.constants[node.input[position]]).reshape(-1).tolist())
+    found = {}
+    for place, name in enumerate(node.input):
+        if place > 0 and name in values.constants and math.prod(values.constants[name].dims) <= _SMALL:
+            found[place] = tuple(onnx.numpy_helper.to_array(values.constants[name]).reshape(-1).tolist())
+    return found
 
 
 def _attributes(node: Any) -> dict[str, Any]:
@@ -350,14 +231,3 @@ def _attributes(node: Any) -> dict[str, Any]:
         value = onnx.helper.get_attribute_value(attribute)
         found[attribute.name] = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
     return found
-
-
-def _plain(value: object) -> str:
-    """An attribute's value as text; "" for tensors, graphs and the like."""
-    if isinstance(value, str | int):
-        return str(value)
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, Sequence) and all(isinstance(item, int | float) for item in value):
-        return text_of([f"{item:.6g}" for item in value])
-    return ""
