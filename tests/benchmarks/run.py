@@ -20,6 +20,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
+import bundles  # noqa: E402
 import link  # noqa: E402
 import on_phone  # noqa: E402
 
@@ -182,6 +183,7 @@ PARTS: dict[str, Callable[[Path, int], None]] = {
     "page": page,
     "agreement": agreement,
     "reproducibility": reproducibility,
+    **bundles.PARTS,
     **link.PARTS,
     **on_phone.PARTS,
 }
