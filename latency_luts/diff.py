@@ -30,6 +30,8 @@ ENOUGH = 8
 COARSEST_TICK_NS = 1000
 """The runtimes report whole microseconds; that all samples of a kernel are multiples of more is chance."""
 
+_MOST_LOG = 100.0
+
 _Z = 1.959963984540054  # an interval of 95 % reaches that many standard errors to either side
 
 
@@ -160,7 +162,7 @@ def _test(
             old_ns=a.latency_ns_median,
             new_ns=b.latency_ns_median,
             ratio=math.exp(log),
-            interval=(math.exp(log - _Z * error), math.exp(log + _Z * error)),
+            interval=(_exp(log - _Z * error), _exp(log + _Z * error)),
             p_value=float(p_value),
             beyond_factor=bool(apart <= alpha),
         )
@@ -168,8 +170,13 @@ def _test(
         if p_value <= alpha and abs(math.exp(log) - 1) >= minimum_effect
     ]
     found.sort(key=lambda change: -abs(math.log(change.ratio)))
-    ends = (math.exp(common - _Z * common_error), math.exp(common + _Z * common_error))
+    ends = (_exp(common - _Z * common_error), _exp(common + _Z * common_error))
     return tuple(found), math.exp(common), ends, float(adjusted[-1]), scatter
+
+
+def _exp(log: float) -> float:
+    """Of a kernel that is far shorter than the clock's tick nothing is known, which a finite number can say too."""
+    return math.exp(min(log, _MOST_LOG))
 
 
 def _relative_error(entry: Entry) -> float:

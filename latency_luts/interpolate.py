@@ -20,7 +20,7 @@ blocks; a Gaussian process in the place of the weights was no better (2.2 %).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,6 +102,23 @@ class Interpolator:
         upper = rows[above][np.argmin(self._highs[rows[above]])] if above.any() else None
         return Bound(key, *(None if row is None else self._entries[int(row)] for row in (lower, upper)))
 
+    def errors(self) -> tuple[FamilyError, ...]:
+        """The leave-one-out error of every family and alignment of which enough was measured to know it."""
+        return tuple(part.error for part in self._every_part() if part.error is not None)
+
+    def left_out(self) -> dict[OpKey, float]:
+        """|predicted / measured - 1| of kernels that lie between others, each told from these (at most MAX_TESTED a family)."""
+        found: dict[OpKey, float] = {}
+        for part in self._every_part():
+            for row, error in part.left_out().items():
+                found[self._entries[row].key] = error
+        return found
+
+    def _every_part(self) -> Iterator[Part]:
+        for members in self._rows.values():
+            for place in {place.aligned: place for _, place in members}.values():
+                yield self._part(place)
+
     def _part(self, place: Member) -> Part:
         name = (place.family, place.aligned)
         if name not in self._parts:
@@ -131,6 +148,7 @@ class Part:
         counts = at[:, : len(place.aligned)].astype(np.int64)
         self._grids = [math.gcd(_FINEST, *column.tolist()) if len(rows) else 1 for column in counts.T]
         self._error: FamilyError | None = None
+        self._left_out: dict[int, float] = {}
         self._fitted = False
         self._step = STEPS[0]
         self._weights = self._trends = np.zeros(0)
@@ -153,6 +171,11 @@ class Part:
         """The leave-one-out error; None where fewer than MIN_TESTED kernels lie between others."""
         self._fit()
         return self._error
+
+    def left_out(self) -> dict[int, float]:
+        """Row in the table -> |error|, of the kernels that were told from the others; see `error`."""
+        self._fit()
+        return self._left_out
 
     def predict(self, at: Floats) -> tuple[float, NDArray[np.int64]]:
         """Latency in ns and which of the kernels were used; only for what `refusal` does not refuse."""
@@ -186,6 +209,7 @@ class Part:
         self._weights = _trend(features[chosen], self._ns[chosen])
         self._trends = features @ self._weights
         errors = self.leave_one_out(tested, self._step)
+        self._left_out = {int(self.rows[row]): abs(float(error)) for row, error in zip(tested, errors, strict=True)}
         self._error = FamilyError(
             family=self._place.family + _aligned(self._place),
             points=len(self.rows),

@@ -25,7 +25,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, cast
 
-from latency_luts.answer import Answer, Interpolated, Kind
+from latency_luts.answer import Answer, FamilyError, Interpolated, Kind
 from latency_luts.key import LutError, OpKey, short
 
 if TYPE_CHECKING:
@@ -279,6 +279,15 @@ class LatencyTable:
         from latency_luts.staircase import find
 
         return find(self) if self.stored_staircases is None else self.stored_staircases
+
+    @cached_property
+    def family_errors(self) -> tuple[FamilyError, ...]:
+        """How well each family is told between its measured kernels; families of which too little was measured have none."""
+        return self._interpolator.errors()
+
+    def left_out_errors(self) -> dict[OpKey, float]:
+        """|predicted / measured - 1| of measured kernels, each told from the others: where a table knows least."""
+        return self._interpolator.left_out()
 
     def _find(self, key: OpKey) -> _Known | None:
         from latency_luts.columns import Columns

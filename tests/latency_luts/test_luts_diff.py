@@ -139,3 +139,9 @@ def test_holm_against_its_definition(p_values: list[float]) -> None:
             rejected.add(i)
         assert {i for i, p in enumerate(adjusted) if p <= alpha} == rejected
     assert (adjusted >= p_values).all() and (adjusted <= 1).all()
+
+
+def test_kernels_far_shorter_than_the_clocks_tick_are_noise() -> None:
+    entry = Entry(key(1), 0.4, (0.0, 500.0), (1000,), (), "Add")
+    told = diff(LatencyTable(CONTEXT, (entry,)), LatencyTable(CONTEXT, (entry,)))
+    assert told.verdict == "noise" and told.factor_interval is not None and math.isfinite(told.factor_interval[1])

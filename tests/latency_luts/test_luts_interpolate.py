@@ -347,3 +347,18 @@ def test_a_table_that_contradicts_the_order_widens_the_bound() -> None:
     answer = table.lookup(conv(16, 32), on_missing="bound")
     assert bound(answer) == (0.002, 0.009)
     assert answer.bounds[0].lower == table.entries[0] and answer.bounds[0].upper == table.entries[1]
+
+
+def test_a_table_says_how_well_it_tells_its_families_and_which_kernel_worst() -> None:
+    odd = conv(24, 24, 14)
+
+    def time(c_in: int, c_out: int, size: int) -> float:
+        return roofline(c_in, c_out, size) * (3.0 if (c_in, c_out, size) == (24, 24, 14) else 1.0)
+
+    table = grid(time)
+    (error,) = table.family_errors
+    assert error == table.lookup(conv(40, 40)).interpolated[0].error
+    left = table.left_out_errors()
+    assert len(left) == error.tested and max(left, key=lambda key: left[key]) == odd
+    assert left[odd] == pytest.approx(error.worst) and left[odd] == pytest.approx(2 / 3, abs=0.1)
+    assert grid(time, channels=(8,), sizes=(7, 14)).family_errors == ()
