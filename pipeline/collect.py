@@ -21,7 +21,7 @@ from pipeline.settings import PROFILED
 
 RESULTS = "results.jsonl"
 MAX_LOG_BYTES = 64 << 10
-MAX_FOLDER_BYTES = 240 << 20
+MAX_FOLDER_BYTES = 1 << 30
 """Of all files of a launch: some three times what the longest of them writes, and what one command may put out."""
 FILES_A_JOB = 4
 """A log; with onnxruntime's profiler also the profile and the graph."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections import Counter
 from collections.abc import Sequence
@@ -15,6 +16,12 @@ from latency_luts import stats
 
 CLOCK_TOLERANCE = 0.02
 """Two readings of a clock that differ by less are one clock: some systems measure it instead of knowing it."""
+
+QUIET_RUNS = 8
+"""With fewer runs during which the core was never taken away, those are used too in which it was, kernel by kernel."""
+
+LEAST_AWAY_US = 500.0
+"""A core that is taken away stays away for longer than that."""
 
 # LiteRT's event types: an op of the interpreter, and an op inside a delegate.
 INTERPRETER_OP, DELEGATE_OP = 2, 8
@@ -99,7 +106,9 @@ def is_kernel(kernel: Kernel, delegated: bool) -> bool:
 def kernel_times(launches: Sequence[CaseResult], reference: float, confidence: float) -> list[KernelTimes]:
     """Every kernel of a network, in the order in which the runtime runs them; empty where nothing was profiled.
 
-    Runs whose list of kernels differs from the most common one (a first run that allocates) are left out.
+    Runs whose list of kernels differs from the most common one (a first run that allocates) are left out. Where the core
+    is taken away in nearly every run, as from long ones on a busy machine, it is from a few kernels of each: the others
+    count, see `_without_pauses`.
     """
     lists = Counter(run.kernels for case in launches for run in case.kernel_runs if run.kernels)
     if not lists:
@@ -116,6 +125,10 @@ def kernel_times(launches: Sequence[CaseResult], reference: float, confidence: f
             continue
         every.append(times[launch.kept])
         chosen = stats.undisturbed(launch, reference)
+        if int(chosen.sum()) < QUIET_RUNS:
+            paused = launch.preempted > 0
+            chosen = stats.undisturbed(dataclasses.replace(launch, preempted=np.zeros_like(launch.preempted)), reference)
+            times = _without_pauses(times, paused)
         scale = stats.scale(launch, reference, exponent)
         quiet.append(stats.by_block(launch, (times * scale[:, None])[chosen], chosen))
     if not any(len(times) for times in every):
@@ -132,6 +145,19 @@ def kernel_times(launches: Sequence[CaseResult], reference: float, confidence: f
         )
         for i, c in enumerate(columns)
     ]
+
+
+def _without_pauses(times: NDArray[np.float64], paused: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Times during which the core was away, replaced by the kernel's median over the others.
+
+    Such a time is far above the kernel's shortest one, and in a run during which the core was taken away.
+
+    Args: times: (runs, kernels) µs. paused: (runs,).
+    """
+    shortest = times.min(axis=0)
+    away = paused[:, None] & (times > shortest + np.maximum(LEAST_AWAY_US, shortest / 2))
+    usual = np.nanmedian(np.where(away, np.nan, times), axis=0)
+    return np.where(away, usual, times)
 
 
 def _times(

@@ -138,6 +138,7 @@ def _pair(case: Deployed, settings: Settings, scratch: str, *, keep_graph: bool)
         # its samples are no latencies: a short warm-up does
         warmup_ns=int(settings.warmup_s * 0.25e9),
         max_ns=int(settings.kernels_s * 1e9),
+        min_samples=settings.kernel_runs,
         max_samples=PROFILED_SAMPLES,
         profile=True,
         profile_prefix=f"{scratch}/{name}" if onnx else "",

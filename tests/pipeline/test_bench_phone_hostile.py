@@ -132,7 +132,7 @@ def test_results_that_no_runner_writes(liar: Phone, folder: Path, name: str) -> 
 
 
 FOLDERS = {
-    "10 GB": ("dd if=/dev/zero of=results.jsonl bs=1 count=1 seek=10737418240 2>/dev/null", "holds over 251658240 bytes"),
+    "10 GB": ("dd if=/dev/zero of=results.jsonl bs=1 count=1 seek=10737418240 2>/dev/null", "holds over 1073741824 bytes"),
     "many": ("i=0; while [ $i -lt 300 ]; do : >$i; i=$((i + 1)); done", "files"),
     "a link": ("ln -s /etc/passwd results.jsonl", "the runner left no results in "),
     "a folder": ("mkdir results.jsonl", "the runner left no results in "),

@@ -173,3 +173,17 @@ def test_disturbed_runs_are_in_the_plain_time_only() -> None:
 def test_where_every_run_was_disturbed_the_plain_time_stands() -> None:
     conv, _ = kernel_times([profiled([(10, 1)] * 9, preempted=[1] * 9)], REFERENCE, 0.95)
     assert (conv.plain_us, conv.corrected_us, conv.low_us, conv.high_us) == (10, 10, 10, 10)
+
+
+def test_where_every_run_was_paused_each_kernel_counts_that_was_not() -> None:
+    """Long runs on a busy machine: the core is taken away in each, for milliseconds, during one kernel or the other."""
+    us = [(100 + (8000 if i % 2 else 0), 2000 + (0 if i % 2 else 4000)) for i in range(20)]
+    conv, linear = kernel_times([profiled(us, preempted=[1] * 20)], REFERENCE, 0.95)
+    assert (conv.corrected_us, linear.corrected_us) == (100, 2000)
+    assert conv.plain_us > 1000 and max(conv.samples_us) == 8100
+
+
+def test_a_slow_kernel_is_not_taken_for_a_pause_where_the_core_stayed() -> None:
+    us = [(100, 2000), (8100, 2000)] * 4
+    conv, _ = kernel_times([profiled(us, preempted=[0] * 8)], REFERENCE, 0.95)
+    assert conv.corrected_us > 1000
