@@ -54,3 +54,14 @@ def percent(text: str) -> float:
     if not 0.0001 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a percentage from 0.01 to 100")
     return value
+
+
+def minutes(text: str) -> float:
+    """Minutes as seconds."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value <= 10_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes above 0")
+    return 60 * value

@@ -9,18 +9,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from devices.bundle_store import KINDS, bundle_for
 from devices.conditions import prepared
 from devices.discovery import cache_dir, open_device
 from devices.errors import DeviceError, DeviceLost
-from devices.install import Installed, OnPush, install
+from devices.install import Installed
 from devices.lock import device_lock, lock_key
 from devices.transport import DeviceDescription, Transport
 from pipeline import runfolder
-from pipeline.console import Console, Step
+from pipeline.console import Console
 from pipeline.deploy import RUNTIME_FORMATS, Deployed, case_of, deploy, targets_of
 from pipeline.document import Measured, run_document
 from pipeline.errors import CheckFailed, UsageError
+from pipeline.installing import install_bundles
 from pipeline.numerics import Agreement, accuracy_row, check_on_device
 from pipeline.profiling import launch_files, launches_to_go, load_launches, measure
 from pipeline.request import Request, check_same_device, command_of, plan_of
@@ -65,7 +65,7 @@ def bench(request: Request, console: Console) -> dict[str, Any]:
 def _run(request: Request, subjects: Sequence[Subject], device: Transport, console: Console) -> dict[str, Any]:
     """Everything that needs the device, which is ours alone for that long."""
     about = device.describe()
-    installed, notes = _install(request, device, about.kind, about.abi, console)
+    installed, notes = install_bundles(request.bundles, request.runtimes, request.aars, device, console)
     check_formats(subjects, [runtime for one in installed.values() for runtime in one.bundle.libraries])
     folder = _open_folder(request, about)
     console.run_folder = folder.path
@@ -95,32 +95,6 @@ def _run(request: Request, subjects: Sequence[Subject], device: Transport, conso
             notes=notes,
         )
         return run_document(run)
-
-
-def _install(
-    request: Request, device: Transport, kind: str, abi: str, console: Console
-) -> tuple[dict[str, Installed], list[str]]:
-    """The bundles on the device, by kind, and what the user should know of them."""
-    kinds = tuple(dict.fromkeys(request.bundles)) or (("host",) if kind == "host" else ("linux",))
-    if unknown := [one for one in kinds if one not in KINDS]:
-        raise UsageError(f"there is no bundle {unknown[0]!r}", try_=", ".join(KINDS))
-    if wrong := [one for one in kinds if (one == "host") != (kind == "host")]:
-        fitting_kind = "host" if kind == "host" else "linux or android"
-        raise UsageError(f"the bundle {wrong[0]!r} is not for {device.name}", try_=f"--bundle {fitting_kind}")
-    if request.aars and "android" not in kinds:
-        raise UsageError("--aar is for the android bundle only", try_="--bundle android")
-    installed, notes = {}, []
-    for one in kinds:
-        with console.stage(f"building the {one} bundle for {abi}" if one != "host" else "building the runner") as step:
-            bundle, said = bundle_for(one, abi, request.runtimes or None, request.aars, cache_dir(), step)
-        notes += said
-        with console.stage(f"the {one} bundle on {device.name}") as step:
-            installed[one] = install(bundle, device, _told(step))
-    return installed, notes
-
-
-def _told(step: Step) -> OnPush:
-    return lambda name, size: step(f"{name}, {size / 2**20:.1f} MiB")
 
 
 def _open_folder(request: Request, device: DeviceDescription) -> RunFolder:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -84,9 +83,9 @@ def _bench(arguments: argparse.Namespace) -> int:
     from pipeline.bench import bench
     from pipeline.console import Console
     from pipeline.report import terminal
-    from pipeline.runfolder import write_json
+    from pipeline.runfolder import check_writable, write_json
 
-    _check_json(arguments.json)
+    check_writable("--json", arguments.json)
     request = _request(arguments)
     console = Console()
     try:
@@ -162,13 +161,3 @@ def _request(arguments: argparse.Namespace) -> Any:
         settings=dataclasses.replace(asked.settings, **given),
         wait_s=arguments.wait,
     )
-
-
-def _check_json(path: Path | None) -> None:
-    """Fails before minutes of measuring, not after, where the JSON could not be written."""
-    from pipeline.errors import StorageError
-
-    if path is None:
-        return
-    if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)) or (path.exists() and not path.is_file()):
-        raise StorageError(f"cannot write {path}", try_="--json with a path in a folder that is there and writable")

@@ -43,8 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         # stdout on a full disk, or a file that no stage speaks for
         _drop_stdout()
-        what = f" {error.filename}" if error.filename is not None else ""
-        print(f"handset: cannot read or write{_one_line(what)}: {error.strerror or error}", file=sys.stderr)
+        what = f" {_one_line(str(error.filename))}" if error.filename is not None else ""
+        print(f"handset: cannot read or write{what}: {error.strerror or error}", file=sys.stderr)
         return 1
     except Exception as error:
         exit_status = getattr(error, "exit_status", None)
@@ -104,7 +104,8 @@ def make_parser() -> argparse.ArgumentParser:
     _add_models(commands.add_parser("models", help="the networks that are known by name"))
     _add_devices(commands.add_parser("devices", help="what can be measured on"))
     _add_bundle(commands.add_parser("bundle", help="what phones are given to run models: build, show, clean"))
-    _add_report(commands.add_parser("report", help="the HTML page again from a run's JSON"))
+    _add_lut(commands.add_parser("lut", help="latency tables: build, query, validate, diff, export, import"))
+    _add_report(commands.add_parser("report", help="the page of a run or a table; a run for Perfetto and Model Explorer"))
     return parser
 
 
@@ -116,6 +117,12 @@ def _add_bench(parser: argparse.ArgumentParser) -> None:
 
 def _add_bundle(parser: argparse.ArgumentParser) -> None:
     from pipeline.bundle_command import add_arguments
+
+    add_arguments(parser)
+
+
+def _add_lut(parser: argparse.ArgumentParser) -> None:
+    from pipeline.lut_command import add_arguments
 
     add_arguments(parser)
 
@@ -171,31 +178,6 @@ def _devices(arguments: argparse.Namespace) -> int:
 
 
 def _add_report(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder, or its result.json")
-    parser.add_argument(
-        "--json", type=Path, default=None, metavar="PATH", help="the result document as a file of its own"
-    )
-    parser.set_defaults(command=_report)
+    from pipeline.report_command import add_arguments
 
-
-def _report(arguments: argparse.Namespace) -> int:
-    import json
-
-    from pipeline.errors import UsageError
-    from pipeline.report import render
-    from pipeline.runfolder import PAGE, RESULT, write_json
-
-    path = arguments.run
-    try:
-        path = path / RESULT if path.is_dir() else path
-        document = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(
-            f"{path} is no result of a run: {error}", try_="a folder in reports/ that has a result.json"
-        ) from error
-    page = path.parent / PAGE
-    render(document, page)
-    if arguments.json is not None:
-        write_json(arguments.json, document)
-    print(printable(str(page)))
-    return 0
+    add_arguments(parser)

@@ -35,7 +35,15 @@ def build_lut(
         for row in rows:
             if row.key is not None:
                 met.setdefault(row.key, []).append((network, row))
-    context = Context(
+    context = context_of(device, case, settings, clocks, created)
+    return LatencyTable(context, tuple(_entry(key, rows) for key, rows in met.items()))
+
+
+def context_of(
+    device: DeviceDescription, case: Deployed, settings: Settings, clocks: str, created: str
+) -> Context:
+    """Where and how kernels were measured. Args: case: any of that runtime; clocks: what is known of them, in words."""
+    return Context(
         device=device.name,
         soc=device.model,
         os_build=f"{device.os}, {device.kernel}",
@@ -51,7 +59,6 @@ def build_lut(
         created=created,
         simulated=device.simulated,
     )
-    return LatencyTable(context, tuple(_entry(key, rows) for key, rows in met.items()))
 
 
 def _entry(key: OpKey, rows: Sequence[tuple[str, NamedKernel]]) -> Entry:

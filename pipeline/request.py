@@ -16,6 +16,8 @@ from pipeline.errors import UsageError
 from pipeline.settings import Settings
 from pipeline.version import VERSION
 
+KIND = "bench"
+
 IDENTITY = ("kind", "model", "os", "abi")
 """What a device says of itself that stays as it is for as long as a run may go on."""
 
@@ -59,7 +61,7 @@ class Request:
 def plan_of(request: Request, device: DeviceDescription) -> dict[str, Any]:
     """What a resumed run needs to know, and on what it was begun."""
     return {
-        "kind": "bench",
+        "kind": KIND,
         "handset": VERSION,
         "models": list(request.models),
         "device": request.device,
@@ -78,8 +80,10 @@ def plan_of(request: Request, device: DeviceDescription) -> dict[str, Any]:
 def planned(plan: Mapping[str, Any], folder: Path) -> Request:
     """The request of a run that is to go on. What plans of earlier versions did not say yet has its default.
 
-    Raises: UsageError: the plan is damaged.
+    Raises: UsageError: the plan is damaged, or that of another command.
     """
+    if plan.get("kind") != KIND:
+        raise UsageError(f"{folder} is a run of handset {str(plan.get('kind'))[:20]}, not of handset bench")
     try:
         gates = plan.get("gates", {})
         return Request(
@@ -89,10 +93,10 @@ def planned(plan: Mapping[str, Any], folder: Path) -> Request:
             bundles=_texts(plan, "bundles"),
             aars=_texts(plan, "aars"),
             delegate=_text(plan.get("delegate", "")),
-            gates=None if gates is None else _numbers(Gates(), gates),
+            gates=None if gates is None else read_numbers(Gates(), gates),
             keep_settings=plan.get("keep_settings") is True,
             allow_mismatch=plan.get("allow_mismatch") is True,
-            settings=_numbers(Settings(), plan["settings"]),
+            settings=read_numbers(Settings(), plan["settings"]),
             reports=folder.parent,
             resume=folder,
         )
@@ -149,7 +153,7 @@ def _texts(plan: Mapping[str, Any], key: str) -> tuple[str, ...]:
     return tuple(map(_text, values))
 
 
-def _numbers(default: Limits, given: Any) -> Limits:
+def read_numbers(default: Limits, given: Any) -> Limits:
     """`default` with what was written down. Raises: TypeError: another kind of value, or a name that is not known."""
     if not isinstance(given, dict):
         raise TypeError(f"{given!r:.80} is no table of numbers")

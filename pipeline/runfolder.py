@@ -55,6 +55,15 @@ def write_text(path: Path, text: str) -> None:
             os.unlink(part)
 
 
+def check_writable(option: str, path: Path | None) -> None:
+    """Fails before minutes of measuring, not after. Raises: StorageError: a file could not be written there."""
+    if path is None:
+        return
+    if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)) or (path.exists() and not path.is_file()):
+        what = f"cannot write {path}"
+        raise StorageError(what, try_=f"{option} with a path in a folder that is there and writable")
+
+
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
     """`plan` is what was asked: models, runtimes, device, settings; a resumed run reads it again."""
@@ -96,13 +105,13 @@ class RunFolder:
             return None
 
 
-def create(reports: Path, device: str, plan: Mapping[str, Any]) -> RunFolder:
-    """A new folder `<date>-<time>-<device>-bench` with its plan.
+def create(reports: Path, device: str, plan: Mapping[str, Any], what: str = "bench") -> RunFolder:
+    """A new folder `<date>-<time>-<device>-<what>` with its plan.
 
     Raises: StorageError: it cannot be made.
     """
     created = datetime.now(UTC)
-    stem = f"{created:%Y-%m-%d-%H%M%S}-{re.sub(r'[^A-Za-z0-9._-]', '_', device)}-bench"
+    stem = f"{created:%Y-%m-%d-%H%M%S}-{re.sub(r'[^A-Za-z0-9._-]', '_', device)}-{what}"
     try:
         reports.mkdir(parents=True, exist_ok=True)
         for number in range(1, 100):

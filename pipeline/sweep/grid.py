@@ -18,6 +18,7 @@ from pipeline.sweep.bundle import conv_output, details
 
 MAX_POINTS = 1_000_000
 """No grid may ask for more kernels than that, whatever `max_points` says."""
+MAX_FILE_BYTES = 16 << 20
 _MAX_LIST = 64
 _WINDOWS = ("conv2d", "avg_pool", "max_pool")
 
@@ -68,19 +69,43 @@ class Grid:
             raise _wrong("stairs", dict(self.stairs), "ops with whole numbers of 1 ... 1024")
 
 
-def read_grid(path: Path) -> Grid:
-    """A grid from a TOML file whose keys are the fields of `Grid`.
+@dataclass(frozen=True)
+class GridFile:
+    """What a grid's file says: the axes, and of which networks and further kernels."""
 
-    Raises: UsageError: not TOML, an unknown key, a value out of range. OSError.
+    grid: Grid
+    networks: tuple[str, ...] = ()
+    kernels: tuple[OpKey, ...] = ()
+
+
+def read_grid(path: Path) -> GridFile:
+    """A TOML file whose keys are the fields of `Grid`, with `networks` and `kernels` (canonical texts) as lists.
+
+    Raises: UsageError: not TOML, too large, an unknown key, a value out of range, a text that is no kernel's. OSError.
     """
     try:
-        found = tomllib.loads(path.read_bytes().decode("utf-8"))
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+        if len(data) > MAX_FILE_BYTES:
+            raise UsageError(f"{path.name} has over {MAX_FILE_BYTES >> 20} MiB", try_="fewer kernels")
+        found = tomllib.loads(data.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{path.name} is no TOML file: {error}") from error
+    networks, kernels = (_texts(name, found.pop(name, [])) for name in ("networks", "kernels"))
     fields = {field.name: field for field in dataclasses.fields(Grid)}
     if unknown := [name for name in found if name not in fields]:
-        raise UsageError(f"{path.name} has an unknown key {unknown[0]!r}", try_=", ".join(fields))
-    return Grid(**{name: _typed(name, value, Grid.__dataclass_fields__[name].type) for name, value in found.items()})
+        raise UsageError(f"{path.name} has an unknown key {unknown[0]!r}", try_=", ".join(("networks", "kernels", *fields)))
+    grid = Grid(**{name: _typed(name, value, Grid.__dataclass_fields__[name].type) for name, value in found.items()})
+    try:
+        return GridFile(grid, networks, tuple(dict.fromkeys(OpKey.parse(text) for text in kernels)))
+    except InvalidKey as error:
+        raise UsageError(f"{path.name}: {error}") from error
+
+
+def _texts(name: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise _wrong(name, value, "a list of texts")
+    return tuple(dict.fromkeys(value))
 
 
 def _typed(name: str, value: Any, kind: Any) -> Any:

@@ -12,7 +12,7 @@ from devices.runner import RunnerResult
 from devices.transport import Transport
 from latency_luts import Entry, OpKey, stats
 from pipeline.artifact import Exported, sha256_file
-from pipeline.collect import graph_file
+from pipeline.collect import MAX_FOLDER_BYTES, graph_file
 from pipeline.deploy import Deployed, Target, case_of, deploy
 from pipeline.errors import CheckFailed, HandsetError, UnsupportedOp
 from pipeline.kernel_times import KernelTimes, kernel_times, to_launch
@@ -29,7 +29,7 @@ from pipeline.sweep.bundle import BundlePlan, chain_keys
 from pipeline.sweep.fold import Overhead, Seen, entries, overhead, smooth_us, whole_us
 
 WRITER = "handset sweep"
-LAUNCH_BYTES = 120 << 20
+LAUNCH_BYTES = MAX_FOLDER_BYTES // 2
 """Half of what a launch brings home at most: the other half is for what cannot be told beforehand."""
 CHAINS = 3
 PROFILE_BYTES = 700_000
@@ -159,16 +159,23 @@ def _parts(bundles: Sequence[Bundle]) -> Iterator[list[Bundle]]:
         yield some
 
 
-def fold(
-    sweep: Sweep, results: Sequence[RunnerResult], folder: Path, *, confidence: float = 0.95,
-    met: Mapping[OpKey, Sequence[str]] | None = None,
-) -> Measured:  # fmt: skip
-    """Entries from what was measured.
+@dataclass(frozen=True)
+class Readings:
+    """What the profiles of some bundles and chains say.
 
-    Args: met: the networks that have a kernel, for its entry.
-
-    Raises: CheckFailed: no bundle gave any time at all; why the first one failed.
+    Args:
+        seen: each kernel in each bundle.
+        added_us: of each chain that told it, by how much a kernel reads longer than it takes.
+        missing: kernels that ran as another one or not at all, or whose bundle failed -> why.
     """
+
+    seen: tuple[Seen, ...]
+    added_us: tuple[float, ...]
+    missing: Mapping[OpKey, str]
+
+
+def read(sweep: Sweep, results: Sequence[RunnerResult], folder: Path, confidence: float = 0.95) -> Readings:
+    """The kernels' times in each bundle; their files in `folder` are not needed any more then."""
     seen: list[Seen] = []
     reasons: dict[OpKey, str] = {}
     for bundle in sweep.bundles:
@@ -180,9 +187,32 @@ def fold(
         seen += found
         there = {one.key for one in found}
         reasons.update({key: "it ran as another kernel" for key in bundle.plan.keys if key not in there})
+    told = tuple(added for chain in sweep.chains if (added := added_us(chain, results, confidence)) is not None)
+    return Readings(tuple(seen), told, reasons)
+
+
+def fold(
+    sweep: Sweep, results: Sequence[RunnerResult], folder: Path, *, confidence: float = 0.95,
+    met: Mapping[OpKey, Sequence[str]] | None = None,
+) -> Measured:  # fmt: skip
+    """Entries from what was measured in one go, as `combine`."""
+    return combine([read(sweep, results, folder, confidence)], confidence=confidence, met=met)
+
+
+def combine(
+    readings: Sequence[Readings], *, confidence: float = 0.95, met: Mapping[OpKey, Sequence[str]] | None = None
+) -> Measured:
+    """Entries from what was read, be it in one part or in many.
+
+    Args: met: the networks that have a kernel, for its entry.
+
+    Raises: CheckFailed: no bundle gave any time at all; why the first one failed.
+    """
+    seen = [one for part in readings for one in part.seen]
+    reasons = {key: why for part in readings for key, why in part.missing.items()}
     if not seen:
         raise CheckFailed(f"no bundle could be measured: {next(iter(reasons.values()), 'there was none')}")
-    told = [added for chain in sweep.chains if (added := added_us(chain, results, confidence)) is not None]
+    told = [added for part in readings for added in part.added_us]
     taken_off = overhead(told, min(one.us for one in seen), confidence)
     made = entries(seen, taken_off, confidence, met)
     there = {entry.key for entry in made}

@@ -1,75 +1,154 @@
-"""From measured kernels to a table: one entry a key, whatever network it was met in."""
+"""handset lut build: a table of the networks' kernels from one command, cut off and gone on with, and what it refuses."""
 
 from __future__ import annotations
 
-import runpy
+import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from devices.runner import Kernel
-from devices.transport import DeviceDescription
-from latency_luts import OpKey
-from pipeline.kernel_times import KernelTimes
-from pipeline.lut_build import build_lut
-from pipeline.profiling import Settings
-from pipeline.result import NamedKernel
+import latency_luts
+from pipeline.cli import main
+from pipeline.errors import UsageError
+from pipeline.graph import kernels
+from pipeline.request import planned as bench_planned
+from pipeline.spec import resolve
+from pipeline.sweep import build as building
+from pipeline.sweep.part import parts_in, readings_of
+from pipeline.sweep.request import BuildRequest, command_of, plan_of, planned
 
-FAKE = runpy.run_path(str(Path(__file__).with_name("fake_runner.py")))
-DEVICE = DeviceDescription("pixel", "adb", "SoC 9", "Android 15", "6.1", "arm64", 8, None)
-CONV = OpKey("conv2d", (1, 3, 8, 8), 4, (3, 3), dtype="float32")
-ADD = OpKey("add", (1, 4, 8, 8), dtype="float32")
-
-
-def named(
-    key: OpKey | None, us: float, low: float, high: float, *samples: int, runtime_kernel: str = "k"
-) -> NamedKernel:
-    times = KernelTimes(Kernel("name", 0), us + 5, us, low, high, samples or (int(us),))
-    return NamedKernel(times, "op", runtime_kernel, key, None)
-
-
-def build(folder: Path, kernels: dict[str, list[NamedKernel]], **more: Any) -> Any:
-    case = FAKE["deployed"](folder)
-    settings = Settings(threads=2, cpu_mask=0x30)
-    return build_lut(more.get("device", DEVICE), case, settings, "2000000 kHz", "2026-11-21T14:22:33Z", kernels)
+NETWORK = """
+from torch import nn
+def tiny():
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 24, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(24, 10),
+    ).eval(), (1, 3, 32, 32)
+def odd():
+    return nn.Sequential(nn.Conv3d(1, 2, 3)).eval(), (1, 1, 8, 8, 8)
+"""
 
 
-def test_a_key_met_once_keeps_its_time_in_ns(tmp_path: Path) -> None:
-    table = build(tmp_path, {"a": [named(CONV, 12.5, 12, 14, 12, 13, runtime_kernel="igemm")]})
-    (entry,) = table.entries
-    assert (entry.key, entry.latency_ns_median, entry.interval_ns) == (CONV, 12_500, (12_000, 14_000))
-    assert (entry.samples_ns, entry.networks, entry.runtime_kernel) == ((12_000, 13_000), ("a",), "igemm")
-    assert table.lookup(CONV).latency_ms == 0.0125
+@pytest.fixture
+def network(tmp_path: Path) -> str:
+    path = tmp_path / "nets.py"
+    path.write_text(NETWORK)
+    return f"{path}:tiny"
 
 
-def test_a_key_met_again_has_the_median_and_the_widest_interval(tmp_path: Path) -> None:
-    kernels = {
-        "a": [named(CONV, 10, 9, 11, 10), named(ADD, 1, 1, 1), named(CONV, 14, 13, 20, 14, 15)],
-        "b": [named(CONV, 11, 8, 12, 11)],
-    }
-    table = build(tmp_path, kernels)
-    assert [entry.key for entry in table.entries] == [CONV, ADD]
-    entry = table.entries[0]
-    assert (entry.latency_ns_median, entry.interval_ns) == (11_000, (8_000, 20_000))
-    assert entry.samples_ns == (10_000, 14_000, 15_000, 11_000) and entry.networks == ("a", "b")
+def lut_build(*words: str) -> int:
+    return main(["lut", "build", *words])
 
 
-def test_kernels_without_a_key_are_left_out(tmp_path: Path) -> None:
-    assert len(build(tmp_path, {"a": [named(None, 3, 3, 3)], "b": []})) == 0
+@pytest.mark.parametrize("runtime", ["onnxruntime", "litert"])
+def test_one_command_makes_a_table_of_what_a_network_has(
+    runtime: str, network: str, tmp_path: Path, cache_home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, told = tmp_path / "table.parquet", tmp_path / "told.json"
+    words = ["--for", network, "--runtime", runtime, "--exact", "--minutes", "0.01", "--reports", str(tmp_path / "reports")]
+    assert lut_build(*words, "--out", str(out), "--json", str(told)) == 0
+    table = latency_luts.load(out)
+    made = resolve(network)
+    assert made.module is not None
+    asked = [use.key for use in kernels(made.module, made.input_shape, runtime)]
+    answer = table.total(asked, interpolate=False)
+    assert answer.kind == "measured" and answer.latency_ms is not None and 0 < answer.latency_ms < 5
+    assert {name for entry in table for name in entry.networks} == {"tiny"}
+    document = json.loads(told.read_text())
+    assert document["kind"] == "lut build" and document["missing"] == [] and document["kernels"]["measured"] == len(table)
+    (folder,) = (tmp_path / "reports").iterdir()
+    assert latency_luts.load(folder / document["table"]) == table
+    assert "staircase" in (folder / "index.html").read_text().lower()
+    assert not list(folder.glob("parts/*/models")) and not list(folder.glob("parts/*/launch-*"))
+    assert f"{len(table):,} kernels" in capsys.readouterr().out
+    (folder / "index.html").unlink()
+    assert main(["report", str(folder)]) == 0 and "staircase" in (folder / "index.html").read_text().lower()
+    assert main(["report", str(folder), "--to", "perfetto"]) == 2
 
 
-@pytest.mark.parametrize("simulated", [False, True])
-def test_the_context_says_where_it_was_measured(tmp_path: Path, simulated: bool) -> None:
-    device = DeviceDescription("pixel", "adb", "SoC 9", "Android 15", "6.1", "arm64", 8, None, simulated)
-    context = build(tmp_path, {}, device=device).context
-    assert (context.device, context.soc, context.os_build, context.abi) == (
-        "pixel",
-        "SoC 9",
-        "Android 15, 6.1",
-        "arm64",
+def test_a_build_that_was_cut_off_measures_what_is_left_and_nothing_twice(
+    network: str, tmp_path: Path, cache_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured = []
+    real = building.measure
+
+    def cut(part: object, *rest: object) -> object:
+        if measured:
+            raise KeyboardInterrupt
+        measured.append(part)
+        return real(part, *rest)  # type: ignore[arg-type]
+
+    grid = tmp_path / "grid.toml"
+    grid.write_text(f"networks = ['{network}']\nwidth_points = 2\nkernels = []\n")
+    monkeypatch.setattr(building, "measure", cut)
+    words = ["--grid", str(grid), "--runtime", "litert", "--minutes", "0.2", "--reports", str(tmp_path / "reports")]
+    assert lut_build(*words) == 130
+    (folder,) = (tmp_path / "reports").iterdir()
+    assert f"--resume {folder}" in capsys.readouterr().err
+    done = [part for part in parts_in(folder / "parts") if part.is_done]
+    assert [part.purpose for part in done] == ["networks"] and len(parts_in(folder / "parts")) > 1
+    before = readings_of(done[0])
+    monkeypatch.setattr(building, "measure", real)
+    out = tmp_path / "table.parquet"
+    assert lut_build("--resume", str(folder), "--out", str(out)) == 0
+    assert readings_of(done[0]) == before
+    assert all(part.is_done for part in parts_in(folder / "parts"))
+    assert {entry.key for entry in latency_luts.load(out)} > {one.key for one in before[0].seen}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--for", "digits_cnn"], "--runtime is missing"),
+        (["--runtime", "litert"], "a table of no kernels"),
+        (["--for", "digits_cnn", "--runtime", "tensorrt"], "there is no runtime 'tensorrt'"),
+        (["--for", "no_such", "--runtime", "litert"], "there is no network 'no_such'"),
+        (["--for", "digits_cnn", "--runtime", "litert", "--grid", "{tmp}/none.toml"], "cannot read"),
+        (["--for", "digits_cnn", "--runtime", "litert", "--grid", "{tmp}/billion.toml"], "more than max_points"),
+        (["--for", "digits_cnn", "--runtime", "litert", "--grid", "{tmp}/unknown.toml"], "unknown key 'widths'"),
+        (["--for", "digits_cnn", "--runtime", "litert", "--grid", "{tmp}/kernel.toml"], "kernel.toml"),
+        (["--for", "digits_cnn", "--runtime", "litert", "--minutes", "0"], "minutes above 0"),
+        (["--for", "digits_cnn", "--runtime", "litert", "--out", "{tmp}/none.toml/x.parquet"], "cannot write"),
+        (["--for", "digits_cnn", "--runtime", "litert", "--out", "{tmp}/billion.toml"], "is there already"),
+        (["--resume", "{tmp}"], "no run that could be resumed"),
+        (["--resume", "{tmp}", "--for", "digits_cnn"], "--resume goes on with what that build was asked"),
+    ],
+)
+def test_what_cannot_be_built_is_said_in_one_line(
+    words: list[str], said: str, tmp_path: Path, cache_home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "billion.toml").write_text("width_points = 4096\nmax_points = 1000000\nresolutions = [64, 128]\n")
+    (tmp_path / "unknown.toml").write_text("widths = [1]\n")
+    (tmp_path / "kernel.toml").write_text("kernels = ['conv2d[in=1x3']\n")
+    reports = tmp_path / "reports"
+    try:
+        status = lut_build(*(word.format(tmp=tmp_path) for word in words), "--reports", str(reports))
+    except SystemExit as ended:  # argparse's own
+        status = int(ended.code or 0)
+    errors = capsys.readouterr().err
+    assert status in (1, 2) and said in errors and errors.count("\n") == 1
+    assert not reports.exists() or not list(reports.glob("*/parts/*")), "nothing was measured"
+
+
+def test_a_network_whose_kernels_are_not_known_beforehand_is_named(
+    network: str, tmp_path: Path, cache_home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--for", network.replace(":tiny", ":odd"), "--runtime", "litert", "--reports", str(tmp_path / "reports")]
+    assert lut_build(*words) == 2
+    assert "conv3d" in capsys.readouterr().err.lower()
+
+
+def test_a_request_survives_its_plan(tmp_path: Path) -> None:
+    request = BuildRequest(("resnet20",), "host", "litert", tmp_path, delegate="builtin", budget_s=90, error=0.02)
+    about = type("About", (), {"kind": "host", "model": "m", "os": "o", "abi": "a"})()
+    plan = json.loads(json.dumps(plan_of(request, about)))
+    again = planned(plan, tmp_path / "run")
+    assert again == BuildRequest(**{**vars(request), "resume": tmp_path / "run"})
+    assert command_of(again) == (
+        "handset lut build --device host --runtime litert --for resnet20 --delegate builtin --minutes 1.5 --error 2"
     )
-    assert (context.runtime, context.runtime_version, context.runtime_sha256) == ("litert", "1.0", "litert-sha")
-    assert (context.delegate, context.threads, context.cpu_mask) == ("xnnpack", 2, "0x30")
-    assert (context.clocks, context.created) == ("2000000 kHz", "2026-11-21T14:22:33Z")
-    assert context.simulated is simulated
+    for field, value in (("kind", "bench"), ("grid", {"width_points": "x"}), ("models", 3), ("kernels", ["no"])):
+        with pytest.raises(UsageError):
+            planned(plan | {field: value}, tmp_path)
+    with pytest.raises(UsageError):
+        bench_planned(plan, tmp_path)

@@ -1,0 +1,152 @@
+"""A part of a table build: some bundles that are written, measured, read and removed together, in a folder of its own.
+
+What was read is what stays, with all raw samples: models, graphs and profiles of a build would be gigabytes. A part whose
+readings are there is done; one that has only its plan is measured when the build goes on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from devices.conditions import Gates
+from devices.transport import Transport
+from latency_luts import OpKey
+from latency_luts.key import InvalidKey
+from pipeline.console import Console
+from pipeline.deploy import Target
+from pipeline.errors import UsageError
+from pipeline.launch import OnProgress
+from pipeline.runfolder import write_json
+from pipeline.settings import Settings
+from pipeline.sweep.fold import Seen
+from pipeline.sweep.measure import Readings, Sweep, read, run, write_bundles, write_chains
+from pipeline.sweep.plan import bundles
+from pipeline.sweep.sampling import Round
+from pipeline.watching import Watching
+
+BUNDLES_A_PART = 12
+CHAINS_A_PART = 2
+PLAN, READINGS = "plan.json", "readings.json"
+
+
+@dataclass(frozen=True)
+class Part:
+    """`groups`: the kernels of each bundle; `seed`: of the order in them; `purpose`: of its `Round`."""
+
+    folder: Path
+    purpose: str
+    seed: int
+    groups: tuple[tuple[OpKey, ...], ...]
+
+    @property
+    def is_done(self) -> bool:
+        return (self.folder / READINGS).is_file()
+
+
+def plan_parts(rounds: Sequence[Round], folder: Path) -> list[Part]:
+    """Writes down what is to be measured next, behind the parts that are there. Raises: StorageError."""
+    number = len(list(folder.glob("[0-9]*")))
+    made = []
+    for one in rounds:
+        groups = bundles(one.keys, copies=one.copies, seed=1000 * number)
+        for start in range(0, len(groups), BUNDLES_A_PART):
+            some = tuple(tuple(group) for group in groups[start : start + BUNDLES_A_PART])
+            part = Part(folder / f"{number:04d}", one.purpose, 1000 * number, some)
+            part.folder.mkdir(parents=True)
+            texts = [[str(key) for key in group] for group in some]
+            write_json(part.folder / PLAN, {"purpose": part.purpose, "seed": part.seed, "groups": texts})
+            made.append(part)
+            number += 1
+    return made
+
+
+def parts_in(folder: Path) -> list[Part]:
+    """In the order in which they were planned. Raises: UsageError: one is damaged."""
+    return [_planned(path) for path in sorted(folder.glob("[0-9]*")) if (path / PLAN).is_file()]
+
+
+def _planned(folder: Path) -> Part:
+    try:
+        plan = json.loads((folder / PLAN).read_text("utf-8"))
+        groups = tuple(tuple(OpKey.parse(text) for text in group) for group in plan["groups"])
+        return Part(folder, str(plan["purpose"]), int(plan["seed"]), groups)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, InvalidKey) as error:
+        raise UsageError(f"{folder} is no part of a build: {str(error)[:200]}", try_="a new build") from error
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where parts are measured: a target on a device, and how.
+
+    Args:
+        run: what the build is called on the device.
+        gates, settle_s: see `Watching`.
+    """
+
+    device: Transport
+    target: Target
+    settings: Settings
+    run: str
+    gates: Gates | None
+    settle_s: float
+    console: Console
+
+
+def measure(part: Part, bench: Bench, on_progress: OnProgress) -> tuple[Readings, float]:
+    """Measures one part and keeps what was read; (readings, seconds that it took).
+
+    Raises: DeviceError, StorageError. What a cut-off part had measured by then is used when it goes on.
+    """
+    begun = time.monotonic()
+    models = part.folder / "models"
+    models.mkdir(exist_ok=True)
+    sweep = Sweep(
+        write_bundles(part.groups, bench.target, bench.device, models, seed=part.seed),
+        write_chains(bench.target, bench.device, models, CHAINS_A_PART),
+    )
+    watching = Watching(bench.device, part.folder, bench.gates, bench.settle_s, bench.console)
+    results = run(
+        sweep, bench.device, bench.target.installed, bench.settings, part.folder, on_progress,
+        run=f"{bench.run}-{part.folder.name}", watch=watching.paths, before=watching.before_launch,
+    )  # fmt: skip
+    readings = read(sweep, results, part.folder, bench.settings.confidence)
+    seconds = time.monotonic() - begun
+    write_json(part.folder / READINGS, _document(readings, seconds))
+    shutil.rmtree(models)
+    for left in (*part.folder.glob("*.optimized.onnx*"), *part.folder.glob("launch-*.jsonl")):
+        left.unlink()
+    return readings, seconds
+
+
+def _document(readings: Readings, seconds: float) -> dict[str, Any]:
+    return {
+        "seconds": seconds,
+        "added_us": list(readings.added_us),
+        "missing": {str(key): why for key, why in readings.missing.items()},
+        "seen": [dataclasses.asdict(one) | {"key": str(one.key)} for one in readings.seen],
+    }
+
+
+def readings_of(part: Part) -> tuple[Readings, float]:
+    """What `measure` kept. Raises: UsageError: it is damaged."""
+    try:
+        kept = json.loads((part.folder / READINGS).read_text("utf-8"))
+        missing = {OpKey.parse(text): str(why) for text, why in kept["missing"].items()}
+        return Readings(tuple(_seen(kept["seen"])), tuple(map(float, kept["added_us"])), missing), float(kept["seconds"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, InvalidKey) as error:
+        raise UsageError(f"{part.folder / READINGS} is damaged: {str(error)[:200]}", try_="a new build") from error
+
+
+def _seen(rows: Sequence[Mapping[str, Any]]) -> Iterator[Seen]:
+    for row in rows:
+        yield Seen(
+            OpKey.parse(row["key"]), str(row["bundle"]), float(row["us"]), float(row["half_us"]),
+            tuple(map(int, row["samples_us"])), str(row["runtime_kernel"]),
+        )  # fmt: skip
