@@ -143,11 +143,12 @@ def _models(arguments: argparse.Namespace) -> int:
     ]
     if arguments.json is not None:
         write_json(arguments.json, {"schema_version": 1, "kind": "models", "models": rows})
-    print(f"{'name':<16} {'input':<14} {'params':>11} {'MACs':>13} {'top-1':>6}  reference")
+    width = max(len(row["name"]) for row in rows)
+    print(f"{'name':<{width}} {'input':<14} {'params':>11} {'MACs':>13} {'top-1':>6}  reference")
     for row in rows:
         shape = "x".join(map(str, row["input_shape"]))
         top1 = "" if row["top1"] is None else f"{row['top1']:.2f}"
-        print(f"{row['name']:<16} {shape:<14} {row['params']:>11,} {row['macs']:>13,} {top1:>6}  {row['reference']}")
+        print(f"{row['name']:<{width}} {shape:<14} {row['params']:>11,} {row['macs']:>13,} {top1:>6}  {row['reference']}")
     return 0
 
 

@@ -200,9 +200,10 @@ class _Layout:
         return node
 
 
-def to_blocked(graph: Graph, order: list[Node], block: int) -> None:
-    """Rewrites the graph, in place. Args: order: its nodes as onnxruntime walks them."""
+def to_blocked(graph: Graph, order: list[Node], block: int) -> frozenset[Node]:
+    """Rewrites the graph, in place; the nodes that run in blocks. Args: order: its nodes as onnxruntime walks them."""
     layout = _Layout(graph, block)
     for node in order:
         layout.visit(node)
     layout.finish()
+    return frozenset(one.node for one in layout.blocked.values())

@@ -153,18 +153,21 @@ def quick_gelu(graph: Graph) -> None:
             _put(graph, Node("QuickGelu", sigmoid.inputs, node.outputs, {}, node.module), [sigmoid, node])
 
 
-def fuse_added(graph: Graph) -> None:
-    """Where there is no blocked layout: a convolution with a bias that an Add alone reads adds what the Add would, and
-    runs the activation behind it. Of two such convolutions the one with the lower number (ConvAddActivationFusion)."""
+def fuse_added(graph: Graph, blocked: frozenset[Node]) -> None:
+    """A convolution with a bias that an Add alone reads, neither of them in blocks, adds what the Add would, and runs the
+    activation behind it. Of two such convolutions the one with the lower number (ConvAddActivationFusion)."""
     producers, users = graph.producers(), graph.users()
     for node in ordered(graph):
-        if node.op != "Add" or len({value.shape for value in node.inputs}) != 1 or len(node.output.shape) != 4:
+        if node.op != "Add" or node in blocked:
+            continue
+        if len({value.shape for value in node.inputs}) != 1 or len(node.output.shape) != 4:
             continue
         before = [producers[value] for value in node.inputs if value in producers]
         fitting = [
             one
             for one in sorted(before, key=lambda one: one.index)
-            if one.op == "Conv" and one.attributes["bias"] and graph.sole_user(one.output, users) is node
+            if one.op == "Conv" and one not in blocked and one.attributes["bias"]
+            and graph.sole_user(one.output, users) is node
         ]
         if not fitting or any(value.constant for value in node.inputs):
             continue

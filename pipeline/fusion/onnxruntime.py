@@ -29,10 +29,8 @@ def kernels(graph: Graph, block: int) -> list[OpUse]:
     rules.fuse_activations(graph, LINEAR, GEMM_ACTIVATIONS)
     rules.fuse_activations(graph, CONVOLUTIONS, CONV_ACTIVATIONS)
     rules.quick_gelu(graph)
-    if block:
-        to_blocked(graph, rules.ordered(graph), block)
-    else:
-        rules.fuse_added(graph)
+    blocked = to_blocked(graph, rules.ordered(graph), block) if block else frozenset()
+    rules.fuse_added(graph, blocked)
     return [_use(node) for node in rules.ordered(graph)]
 
 

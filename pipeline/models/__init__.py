@@ -53,6 +53,31 @@ def _resnet(depth: int, params: int, macs: int, top1: float) -> ModelSpec:
     return ModelSpec("pipeline.models.resnet_cifar:ResNetCifar", (1, 3, 32, 32), params, macs, top1, _HE, settings)
 
 
+_TAN = "Tan et al., CVPR 2019"
+_HOWARD = "Howard et al., ICCV 2019, Table 3"
+_MINIMALISTIC = "the authors' TensorFlow model page, minimalistic"
+
+
+def _imagenet(builder: str, params: int, macs: int, top1: float | None, reference: str, **settings: Any) -> ModelSpec:
+    frozen = MappingProxyType(settings)
+    return ModelSpec(f"pipeline.models.{builder}", (1, 3, 224, 224), params, macs, top1, reference, frozen)
+
+
+def _mobilenet_v3(
+    variant: str, params: int, macs: int, top1: float, reference: str, minimalistic: bool = False
+) -> ModelSpec:
+    settings = {"variant": variant, "minimalistic": minimalistic}
+    return _imagenet("mobilenet_v3:MobileNetV3", params, macs, top1, reference, **settings)
+
+
+def _shufflenet_v1(groups: int, params: int, macs: int, top1: float, printed: str, bias: bool = False) -> ModelSpec:
+    reference = f"Zhang et al., CVPR 2018, Tables 1 and 2 (print {printed}; top-1 is 100 - the printed error)"
+    if bias:
+        reference += "; parameters as pytorchcv, whose classifier has a bias"
+    settings = {"groups": groups, "classifier_bias": bias}
+    return _imagenet("shufflenet_v1:ShuffleNetV1", params, macs, top1, reference, **settings)
+
+
 MODELS: Mapping[str, ModelSpec] = MappingProxyType(
     {
         "digits_cnn": ModelSpec(
@@ -64,19 +89,76 @@ MODELS: Mapping[str, ModelSpec] = MappingProxyType(
             "this project; nothing published",
             trained="pipeline.training:trained_digits",
         ),
-        "mobilenet_v2": ModelSpec(
-            "pipeline.models.mobilenet_v2:MobileNetV2",
-            (1, 3, 224, 224),
+        "mnasnet_a1": _imagenet(
+            "mnasnet:MnasNet", 3_887_038, 311_579_072, 75.2, f"{_TAN}, Table 1 (prints 3.9M and 312M)", variant="a1"
+        ),
+        "mnasnet_b1": _imagenet(
+            "mnasnet:MnasNet", 4_383_312, 314_415_872, 74.5, f"{_TAN}, Table 2 (prints 4.4M and 315M)", variant="b1"
+        ),
+        "mobilenet_v1": _imagenet(
+            "mobilenet_v1:MobileNetV1",
+            4_231_976,
+            568_740_352,
+            70.6,
+            "Howard et al., arXiv 1704.04861, Table 6 (prints 4.2M and 569M)",
+        ),
+        "mobilenet_v2": _imagenet(
+            "mobilenet_v2:MobileNetV2",
             3_504_872,
             300_774_272,
             72.0,
             "Sandler et al., CVPR 2018, Table 4 (prints 3.4M, cut off, and 300M)",
+        ),
+        "mobilenet_v3_large": _mobilenet_v3(
+            "large", 5_483_032, 216_589_760, 75.2, f"{_HOWARD} (prints 5.4M, cut off, and 219M; the authors' page 217M)"
+        ),
+        "mobilenet_v3_large_minimalistic": _mobilenet_v3(
+            "large", 3_924_288, 209_136_704, 72.3, f"{_MINIMALISTIC} (prints 3.9M and 209M)", minimalistic=True
+        ),
+        "mobilenet_v3_small": _mobilenet_v3(
+            "small", 2_542_856, 56_510_400, 67.4, f"{_HOWARD} (prints 2.5M and 56M; an early version 66M)"
+        ),
+        "mobilenet_v3_small_minimalistic": _mobilenet_v3(
+            "small",
+            2_044_736,
+            52_288_448,
+            61.9,
+            f"{_MINIMALISTIC} (prints 2.0M, and 65M beside the 66M of the early version)",
+            minimalistic=True,
         ),
         "resnet20": _resnet(20, 269_722, 40_551_040, 91.25),
         "resnet32": _resnet(32, 464_154, 68_862_592, 92.49),
         "resnet44": _resnet(44, 658_586, 97_174_144, 92.83),
         "resnet56": _resnet(56, 853_018, 125_485_696, 93.03),
         "resnet110": _resnet(110, 1_727_962, 252_887_680, 93.57),
+        "shufflenet_v1_g1": _shufflenet_v1(1, 1_531_936, 143_078_976, 66.4, "143M", bias=True),
+        "shufflenet_v1_g2": _shufflenet_v1(2, 1_733_848, 140_836_512, 67.3, "140M", bias=True),
+        "shufflenet_v1_g3": _shufflenet_v1(3, 1_864_728, 137_460_672, 67.4, "137M; Table 5 140M"),
+        "shufflenet_v1_g4": _shufflenet_v1(4, 1_968_344, 134_339_776, 67.2, "133M", bias=True),
+        "shufflenet_v1_g8": _shufflenet_v1(8, 2_433_768, 138_365_952, 67.6, "137M"),
+        "shufflenet_v2": _imagenet(
+            "shufflenet_v2:ShuffleNetV2",
+            2_278_760,
+            145_814_296,
+            69.4,
+            "Ma et al., ECCV 2018, Tables 5 and 8 (print 2.3M and 146M; top-1 is 100 - the printed error)",
+        ),
+        "squeezenet_1_0": _imagenet(
+            "squeezenet:SqueezeNet",
+            1_248_424,
+            818_924_576,
+            57.5,
+            "Iandola et al., arXiv 1602.07360, Tables 1 and 2 (print 1,248,424 parameters and no MACs)",
+            version="1.0",
+        ),
+        "squeezenet_1_1": _imagenet(
+            "squeezenet:SqueezeNet",
+            1_235_496,
+            349_151_936,
+            None,
+            "the authors' repository (prints 1.24M, 2.4x less computation than 1.0, and no lower accuracy)",
+            version="1.1",
+        ),
     }
 )
 

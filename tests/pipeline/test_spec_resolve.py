@@ -120,7 +120,7 @@ def test_pickles_are_refused_unread(suffix: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
-        ("mobilenet", UsageError, "mobilenet_v2, or `handset models`"),
+        ("mobilenet", UsageError, "mobilenet_v2, mobilenet_v1, mobilenet_v3_small, or `handset models`"),
         ("resnet2", UsageError, "resnet20"),
         ("", UsageError, "there is no network ''"),
         ("a\nb", UsageError, r"there is no network 'a\nb'"),
