@@ -24,6 +24,7 @@ from latency_luts.table import (
     TableStorageError,
 )
 from latency_luts.validate import InvalidLatencies, Validation, validate
+from latency_luts.warmth import InvalidWarmth, WarmthPoint
 
 __all__ = [
     "Answer",
@@ -37,6 +38,7 @@ __all__ = [
     "InvalidKey",
     "InvalidLatencies",
     "InvalidTable",
+    "InvalidWarmth",
     "LatencyTable",
     "LutError",
     "MissingKernel",
@@ -48,6 +50,7 @@ __all__ = [
     "TableStorageError",
     "Unmapped",
     "Validation",
+    "WarmthPoint",
     "diff",
     "export_csv",
     "export_netadapt",

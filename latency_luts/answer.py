@@ -93,6 +93,7 @@ class Answer:
         bound_ms: only with `on_missing="bound"` and a kernel missing: (lower, upper) of the sum. A bound, never a latency;
             None for an end where some kernel has none.
         bounds: of each kernel in `missing`, in that order.
+        cold: how cold the network leaves its kernels, 0 ... 1 (see `latency_luts.warmth`); the entries' own latencies are of 1.
     """
 
     latency_ms: float | None
@@ -105,10 +106,12 @@ class Answer:
     kinds: tuple[Kind, ...] = ()
     bound_ms: tuple[float | None, float | None] | None = None
     bounds: tuple[Bound, ...] = ()
+    cold: float = 1.0
 
     @property
     def known_ms(self) -> float:
-        """The sum over `entries` and `interpolated`: with kernels missing, a part of the latency and not an estimate of it."""
+        """The sum over `entries` and `interpolated`, as in a large network; with kernels missing, a part of the latency and
+        not an estimate of it."""
         return math.fsum(self._known_ns()) / 1e6
 
     @property

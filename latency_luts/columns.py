@@ -23,8 +23,8 @@ class Columns(Sequence[Entry]):
     """The rows of a table's file.
 
     Args:
-        columns: key, latency_ns_median, interval_low_ns, interval_high_ns, samples_ns, networks, runtime_kernel, as
-            `latency_luts.store` writes them, without empty cells.
+        columns: key, latency_ns_median, interval_low_ns, interval_high_ns, samples_ns, networks, runtime_kernel, warm_ns, as
+            `latency_luts.store` writes them, without empty cells but in warm_ns.
 
     Raises:
         InvalidTable, InvalidKey: a row that is no `Entry`, in the words of that class; a kernel that is there twice.
@@ -36,6 +36,7 @@ class Columns(Sequence[Entry]):
         self.medians: NDArray[np.float64] = self._floats("latency_ns_median")
         self.lows: NDArray[np.float64] = self._floats("interval_low_ns")
         self.highs: NDArray[np.float64] = self._floats("interval_high_ns")
+        self._warm = self._columns.column("warm_ns")
         self._samples = _flat(self._columns, "samples_ns")
         self._networks = _flat(self._columns, "networks")
         self._kernels = self._columns.column("runtime_kernel")
@@ -82,6 +83,7 @@ class Columns(Sequence[Entry]):
             "samples_ns": _row(self._samples, row),
             "networks": _row(self._networks, row),
             "runtime_kernel": self._kernels[row].as_py(),
+            "warm_ns": self._warm[row].as_py(),
         }
         entry = object.__new__(Entry)
         entry.__dict__.update(fields)
@@ -100,6 +102,7 @@ class Columns(Sequence[Entry]):
         for values in (self.medians, self.lows, self.highs):
             bounded &= (values >= 0) & (values <= 2**63 - 1)  # refuses nan, inf
         bounded &= self.lows <= self.highs
+        bounded &= _durations_or_empty(self._warm)
         for row in np.flatnonzero(
             ~bounded | _wrong_samples(self._samples) | _wrong_texts(self._networks, self._kernels)
         ):
@@ -110,6 +113,7 @@ class Columns(Sequence[Entry]):
                 samples_ns=_row(self._samples, int(row)),
                 networks=_row(self._networks, int(row)),
                 runtime_kernel=self._kernels[int(row)].as_py(),
+                warm_ns=self._warm[int(row)].as_py(),
             )
 
 
@@ -148,6 +152,14 @@ def _check_keys(texts: list[str]) -> None:
         if form not in seen or (op == "conv2d" and groups != "1" and not _divides(int(groups), shape, int(out))):
             OpKey.parse(text)
             seen.add(form)
+
+
+def _durations_or_empty(column: pa.ChunkedArray) -> NDArray[np.bool_]:
+    import pyarrow.compute as pc
+
+    good = pc.and_(pc.greater_equal(column, 0.0), pc.less_equal(column, float(2**63 - 1)))  # refuses nan, inf
+    found: NDArray[np.bool_] = pc.fill_null(good, True).to_numpy()
+    return found
 
 
 def _divides(groups: int, shape: str, out: int) -> bool:

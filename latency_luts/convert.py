@@ -1,8 +1,9 @@
 """Tables as CSV, which every spreadsheet opens: one row a kernel, and back again exactly.
 
-CSV holds a kernel's key, median, interval, samples, networks and the runtime's name of it. It holds no context, so who reads
-it says where the numbers were measured. Text cells that a spreadsheet would take for a formula are written with an apostrophe
-before them, and so are those that begin with one; a file with a bare formula in it was not written here and is refused.
+CSV holds a kernel's key, median, interval, samples, networks, the runtime's name of it and its warm time. It holds no context,
+so who reads it says where the numbers were measured. Text cells that a spreadsheet would take for a formula are written with
+an apostrophe before them, and so are those that begin with one; a file with a bare formula in it was not written here and is
+refused.
 
 The formats of other projects: `latency_luts.once_for_all` (YAML), `latency_luts.netadapt` (JSON in the place of a pickle).
 """
@@ -24,7 +25,7 @@ MAX_CSV_BYTES = 256 * 2**20
 MAX_ROWS = 200_000
 MAX_CELL_CHARS = 4 * 2**20
 COLUMNS = (
-    "key", "latency_ns_median", "interval_low_ns", "interval_high_ns", "samples_ns", "networks", "runtime_kernel",
+    "key", "latency_ns_median", "interval_low_ns", "interval_high_ns", "samples_ns", "networks", "runtime_kernel", "warm_ns",
 )  # fmt: skip
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -51,7 +52,8 @@ def export_csv(table: LatencyTable, path: str | os.PathLike[str]) -> None:
         low, high = entry.interval_ns
         numbers = (repr(entry.latency_ns_median), repr(low), repr(high), " ".join(map(str, entry.samples_ns)))
         texts = (json.dumps(entry.networks, ensure_ascii=False) if entry.networks else "", entry.runtime_kernel)
-        lines.append(",".join([_quote(str(entry.key)), *numbers, *map(_quote, texts)]))
+        warm = "" if entry.warm_ns is None else repr(entry.warm_ns)
+        lines.append(",".join([_quote(str(entry.key)), *numbers, *map(_quote, texts), warm]))
     write_atomically(("\n".join(lines) + "\n").encode(), Path(path))
 
 
@@ -120,15 +122,15 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     lines = text.split("\n")
     if len(lines) > MAX_ROWS + 2:
         raise refused(path, f"it has more than {MAX_ROWS} rows")
-    header = _cells(path, 1, lines[0])
-    if tuple(header) != COLUMNS:
+    header = tuple(_cells(path, 1, lines[0]))
+    if header not in (COLUMNS, COLUMNS[:-1]):  # earlier files have no warm times
         raise refused(path, f"line 1 has other columns than {','.join(COLUMNS)}: {short(lines[0])}")
     for number, line in enumerate(lines[1:], 2):
         if line.strip():
             cells = _cells(path, number, line)
-            if len(cells) != len(COLUMNS):
-                raise refused(path, f"line {number} has {len(cells)} cells instead of {len(COLUMNS)}")
-            yield number, cells
+            if len(cells) != len(header):
+                raise refused(path, f"line {number} has {len(cells)} cells instead of {len(header)}")
+            yield number, cells + [""] * (len(COLUMNS) - len(cells))
 
 
 def _cells(path: Path, number: int, line: str) -> list[str]:
@@ -149,7 +151,7 @@ def _cells(path: Path, number: int, line: str) -> list[str]:
 
 
 def _entry(cells: list[str]) -> Entry:
-    key, median, low, high, samples, networks, kernel = cells
+    key, median, low, high, samples, networks, kernel, warm = cells
     names = json.loads(_unquote(networks)) if networks else []
     if not isinstance(names, list):
         raise ValueError(f"networks={short(networks)} is not a list of names")
@@ -160,6 +162,7 @@ def _entry(cells: list[str]) -> Entry:
         samples_ns=tuple(map(_whole, samples.split(" "))),
         networks=tuple(names),
         runtime_kernel=_unquote(kernel),
+        warm_ns=_number("warm_ns", warm) if warm else None,
     )
 
 

@@ -4,7 +4,7 @@ One row an entry, raw samples included. The context stands as JSON in the schema
 who sees only the rows must not take made-up numbers for measured ones, so `simulated` is a column as well.
 
 Beside the context stand, under `handset.staircases`, the steps that were found in the rows (`latency_luts.staircase`): who
-does not know them loses nothing, as they can be found again.
+does not know them loses nothing, as they can be found again; and under `handset.warmth` the points of that curve.
 
 Between the rows and Parquet's footer, where readers skip what the footer does not point to, stands a SHA-256 of all other
 bytes. It is checked before pyarrow sees the file, because pyarrow ends the whole process on some damaged footers.
@@ -41,6 +41,7 @@ from latency_luts.table import (
     TableFileError,
     TableStorageError,
 )
+from latency_luts.warmth import WarmthPoint
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -57,6 +58,7 @@ _MAX_STAIRCASES_BYTES = 8 * 2**20
 
 _HEADER = b"handset"
 _STAIRCASES = b"handset.staircases"
+_WARMTH = b"handset.warmth"
 _MAGIC = b"PAR1"
 _SEAL = b"handset-sha256:"
 _KIND = "latency_table"
@@ -64,15 +66,25 @@ _KIND = "latency_table"
 
 class Stored(NamedTuple):
     """What a file of some version holds, before it is checked: the context's fields, the rows' columns, and the staircases
-    as `_plain` writes them; None where the file has none."""
+    as `_plain` writes them; None where the file has none; and the points of `latency_luts.warmth`."""
 
     context: dict[str, Any]
     columns: pa.Table
     staircases: list[Any] | None = None
+    warmth: list[Any] | None = None
+
+
+def _with_warm_times(stored: Stored) -> Stored:
+    """Version 1 knew cold times only."""
+    import pyarrow as pa
+
+    nothing = pa.nulls(len(stored.columns), pa.float64())
+    place = stored.columns.schema.get_field_index("simulated")
+    return stored._replace(columns=stored.columns.add_column(max(0, place), "warm_ns", nothing))
 
 
 # UPGRADES[n] turns what version n stored into what version n + 1 stores; there is one for each older version.
-UPGRADES: dict[int, Callable[[Stored], Stored]] = {}
+UPGRADES: dict[int, Callable[[Stored], Stored]] = {1: _with_warm_times}
 
 
 def save(table: LatencyTable, path: str | os.PathLike[str], *, allow_simulated: bool = False) -> None:
@@ -145,7 +157,7 @@ def merge(a: LatencyTable, b: LatencyTable, *, on_duplicate: OnDuplicate = "erro
         known = merged.get(entry.key)
         merged[entry.key] = entry if known is None else _join(known, entry, on_duplicate)
     context = dataclasses.replace(a.context, created=max(a.context.created, b.context.created))
-    return LatencyTable(context, tuple(merged.values()))
+    return LatencyTable(context, tuple(merged.values()), warmth=a.warmth or b.warmth)
 
 
 def _join(a: Entry, b: Entry, on_duplicate: OnDuplicate) -> Entry:
@@ -172,6 +184,7 @@ def _schema() -> pa.Schema:
             ("samples_ns", pa.list_(pa.field("element", pa.int64()))),  # Parquet's own name of a list's items
             ("networks", pa.list_(pa.field("element", pa.string()))),
             ("runtime_kernel", pa.string()),
+            ("warm_ns", pa.float64()),
             ("simulated", pa.bool_()),
         ]
     )
@@ -185,7 +198,10 @@ def _serialise(table: LatencyTable) -> bytes:
     if table.context.simulated:
         header["warning"] = "simulated or replayed: these numbers are not measurements"
     steps = json.dumps([_plain(each) for each in table.staircases]).encode()
-    schema = _schema().with_metadata({_HEADER: json.dumps(header, sort_keys=True).encode(), _STAIRCASES: steps})
+    metadata = {_HEADER: json.dumps(header, sort_keys=True).encode(), _STAIRCASES: steps}
+    if table.warmth:
+        metadata[_WARMTH] = json.dumps([list(point) for point in table.warmth]).encode()
+    schema = _schema().with_metadata(metadata)
     entries = tuple(table)
     columns = {
         "key": [str(entry.key) for entry in entries],
@@ -195,6 +211,7 @@ def _serialise(table: LatencyTable) -> bytes:
         "samples_ns": [entry.samples_ns for entry in entries],
         "networks": [entry.networks for entry in entries],
         "runtime_kernel": [entry.runtime_kernel for entry in entries],
+        "warm_ns": [entry.warm_ns for entry in entries],
         "simulated": [table.context.simulated] * len(entries),
     }
     buffer = io.BytesIO()
@@ -308,7 +325,11 @@ def _deserialise(data: bytes, path: Path) -> tuple[int, Stored]:
     steps = file.schema_arrow.metadata.get(_STAIRCASES)
     if steps is not None and len(steps) > _MAX_STAIRCASES_BYTES:
         raise refused(path, f"its staircases have more than {_MAX_STAIRCASES_BYTES} bytes")
-    return version, Stored(header["context"], file.read(), None if steps is None else json.loads(steps))
+    warmth = file.schema_arrow.metadata.get(_WARMTH)
+    if warmth is not None and len(warmth) > _MAX_HEADER_BYTES:
+        raise refused(path, f"its warmth has more than {_MAX_HEADER_BYTES} bytes")
+    lists = (None if text is None else json.loads(text) for text in (steps, warmth))
+    return version, Stored(header["context"], file.read(), *lists)
 
 
 def _check_bounds(metadata: Any, path: Path) -> None:
@@ -332,7 +353,7 @@ def _to_table(stored: Stored) -> LatencyTable:
     wrong = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
     if wrong or len(stored.columns.schema) != len(expected):
         raise InvalidTable(f"it has other columns than a table: {', '.join(wrong)[:200] or 'one is there twice'}")
-    empty = [name for name in wanted if stored.columns.column(name).null_count]
+    empty = [name for name in wanted if name != "warm_ns" and stored.columns.column(name).null_count]
     if empty:
         raise InvalidTable(f"it has empty cells in {', '.join(empty)}")
     names = {each.name for each in dataclasses.fields(Context)}
@@ -344,7 +365,8 @@ def _to_table(stored: Stored) -> LatencyTable:
     if len(stored.columns) and pc.unique(stored.columns.column("simulated")).to_pylist() != [context.simulated]:
         raise InvalidTable("its context and its column `simulated` disagree")
     entries = Columns(stored.columns.drop_columns(["simulated"]))
-    return LatencyTable(context, entries, stored_staircases=_to_staircases(stored.staircases))
+    warmth = tuple(WarmthPoint(float(ms), float(cold)) for ms, cold in stored.warmth or ())
+    return LatencyTable(context, entries, warmth=warmth, stored_staircases=_to_staircases(stored.staircases))
 
 
 def _plain(staircase: Staircase) -> dict[str, Any]:

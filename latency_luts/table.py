@@ -4,6 +4,7 @@
     ├── InvalidKey       (2)    the caller: a kernel's key, or its text, is malformed
     ├── InvalidTable     (2)    the caller: a context or an entry is out of range, a kernel is there twice
     ├── MissingKernel    (1)    the table: it has not measured a kernel that was asked (`keys`)
+    ├── InvalidWarmth    (2)    the caller: the points between warm and cold do not rise, or are no shares
     ├── InvalidLatencies (2)    the caller: latencies to be validated are not finite and above 0, or not one a network
     ├── ContextMismatch  (2)    the caller: two tables of different contexts (`fields`) do not merge
     ├── SimulatedTable   (2)    the caller: numbers of a simulated or replayed device would be filed as measured
@@ -23,17 +24,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
+from statistics import median
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, cast
 
 from latency_luts.answer import Answer, FamilyError, Interpolated, Kind
 from latency_luts.key import LutError, OpKey, short
+from latency_luts.warmth import Warmth, checked, cold_share
 
 if TYPE_CHECKING:
     from latency_luts.interpolate import Interpolator
     from latency_luts.staircase import Staircase
 
 # Version of the file format. 1: entries with raw samples, context in the file's metadata.
-SCHEMA_VERSION = 1
+# 2: a kernel's warm time, and the curve between warm and cold.
+SCHEMA_VERSION = 2
 
 OnMissing = Literal["error", "report", "bound"]
 
@@ -150,6 +154,8 @@ class Entry:
         samples_ns: all raw samples, in the order in which they were taken, uncorrected.
         networks: where the kernel was met, each once; empty for a kernel timed alone.
         runtime_kernel: the runtime's own name of what it ran.
+        warm_ns: its time in a small network (see `latency_luts.warmth`), as `latency_ns_median` is that in a large one; None
+            where that was not measured.
 
     Raises:
         InvalidTable: a field has the wrong type or is out of range.
@@ -161,6 +167,7 @@ class Entry:
     samples_ns: tuple[int, ...]
     networks: tuple[str, ...]
     runtime_kernel: str
+    warm_ns: float | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.key, OpKey):
@@ -172,6 +179,10 @@ class Entry:
             raise _invalid("entry", "interval_ns", ends, "(low, high) with 0 <= low <= high, both finite")
         if not isinstance(self.samples_ns, tuple) or not self.samples_ns:
             raise _invalid("entry", "samples_ns", self.samples_ns, "a tuple of at least one int")
+        if self.warm_ns is not None:
+            if not _is_duration(self.warm_ns):
+                raise _invalid("entry", "warm_ns", self.warm_ns, "a finite number of at least 0, or None")
+            object.__setattr__(self, "warm_ns", float(self.warm_ns))
         # One number type, so that a table read back is equal to the one that was written.
         object.__setattr__(self, "latency_ns_median", float(self.latency_ns_median))
         object.__setattr__(self, "interval_ns", (float(ends[0]), float(ends[1])))
@@ -197,6 +208,23 @@ class _Known(NamedTuple):
     ns: float
     low: float
     high: float
+    warm: float
+
+
+def _known(entry: Entry) -> _Known:
+    ns = entry.latency_ns_median
+    return _Known(entry, ns, *entry.interval_ns, ns if entry.warm_ns is None else entry.warm_ns)
+
+
+def _known_between(between: Interpolated) -> _Known:
+    """As warm as its neighbours are."""
+    shares = [
+        each.warm_ns / each.latency_ns_median
+        for each in between.neighbours
+        if each.warm_ns is not None and each.latency_ns_median
+    ]
+    warm = between.latency_ns * (median(shares) if shares else 1.0)
+    return _Known(between, between.latency_ns, *between.interval_ns, warm)
 
 
 @dataclass(frozen=True)
@@ -205,6 +233,7 @@ class LatencyTable:
 
     Args:
         entries: a tuple, or the columns of a file, equal to it, whose entries are built when they are asked for.
+        warmth: how cold networks leave their kernels, by how long they take; empty: as cold as the entries say.
         stored_staircases: what the file it came from says of them; None for a table that was not read. See `staircases`.
 
     Raises:
@@ -214,6 +243,7 @@ class LatencyTable:
     schema_version: ClassVar[int] = SCHEMA_VERSION
     context: Context
     entries: Sequence[Entry]
+    warmth: Warmth = field(default=(), kw_only=True)
     stored_staircases: tuple[Staircase, ...] | None = field(default=None, repr=False, compare=False, kw_only=True)
     # What was asked before: measured, and interpolated or why not. A search asks the same kernels again and again.
     _known: dict[OpKey, _Known] = field(init=False, repr=False, compare=False, default_factory=dict)
@@ -222,6 +252,7 @@ class LatencyTable:
     def __post_init__(self) -> None:
         from latency_luts.columns import Columns
 
+        checked(self.warmth)
         if isinstance(self.entries, Columns):  # checked, and found by their texts
             return
         object.__setattr__(self, "entries", tuple(self.entries))
@@ -230,7 +261,7 @@ class LatencyTable:
                 raise InvalidTable(
                     f"a table was asked with two entries of {entry.key}", try_="one entry for each kernel"
                 )
-            self._known[entry.key] = _Known(entry, entry.latency_ns_median, *entry.interval_ns)
+            self._known[entry.key] = _known(entry)
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self.entries)
@@ -239,11 +270,12 @@ class LatencyTable:
         return len(self.entries)
 
     def lookup(self, key: OpKey, *, on_missing: OnMissing = "error", interpolate: bool = True) -> Answer:
-        """What the table knows of one kernel; see `total`."""
-        return self.total((key,), on_missing=on_missing, interpolate=interpolate)
+        """What the table knows of one kernel in a large network; see `total`."""
+        return self._answer((key,), on_missing, interpolate, ())
 
     def total(self, keys: Iterable[OpKey], *, on_missing: OnMissing = "error", interpolate: bool = True) -> Answer:
-        """The sum over `keys`, each counted as often as it is there.
+        """The latency of a network with these kernels, each as often as it is there: their sum, each as warm as `warmth` says
+        that a network which takes as long leaves it.
 
         Args:
             on_missing: for kernels that are neither measured nor between measured ones: refuse, "report" them in the
@@ -253,7 +285,9 @@ class LatencyTable:
         Raises:
             MissingKernel: some are missing, and `on_missing` is "error".
         """
-        asked = tuple(keys)
+        return self._answer(tuple(keys), on_missing, interpolate, self.warmth)
+
+    def _answer(self, asked: tuple[OpKey, ...], on_missing: OnMissing, interpolate: bool, warmth: Warmth) -> Answer:
         known = self._known
         found = [known.get(key) for key in asked]
         if None in found:
@@ -263,15 +297,11 @@ class LatencyTable:
                 each or (None if key in between else self._find(key)) for each, key in zip(found, asked, strict=True)
             ]
             if None in found:
-                return self._partial(asked, found, on_missing, interpolate)
+                return self._partial(asked, found, on_missing, interpolate, warmth)
         rows = cast(list[_Known], found)
-        ns, low, high = (
-            math.fsum([r.ns for r in rows]),
-            math.fsum([r.low for r in rows]),
-            math.fsum([r.high for r in rows]),
-        )
+        latency_ms, interval_ms, cold = _summed(rows, warmth)
         entries = cast(tuple[Entry, ...], tuple([row.entry for row in rows]))
-        return Answer(ns / 1e6, (low / 1e6, high / 1e6), MEASURED, 1.0, entries, kinds=(MEASURED,) * len(rows))
+        return Answer(latency_ms, interval_ms, MEASURED, 1.0, entries, kinds=(MEASURED,) * len(rows), cold=cold)
 
     @cached_property
     def staircases(self) -> tuple[Staircase, ...]:
@@ -299,40 +329,37 @@ class LatencyTable:
             return None
         if len(self._known) >= _MAX_CACHED:
             self._known.clear()
-        return self._known.setdefault(key, _Known(entry, entry.latency_ns_median, *entry.interval_ns))
+        return self._known.setdefault(key, _known(entry))
 
     def _partial(
-        self, asked: tuple[OpKey, ...], found: list[_Known | None], on_missing: OnMissing, interpolate: bool
+        self, asked: tuple[OpKey, ...], found: list[_Known | None], on_missing: OnMissing, interpolate: bool, warmth: Warmth
     ) -> Answer:
-        """The answer to a sum that is not all measured."""
+        """The answer to a sum that is not all measured. With a kernel missing, all are as cold as in a large network."""
         told = [each or (self._estimate(key) if interpolate else "") for each, key in zip(found, asked, strict=True)]
         missing = tuple([key for key, each in zip(asked, told, strict=True) if isinstance(each, str)])
         if missing and on_missing not in ("report", "bound"):
             reason = next(each for each in told if isinstance(each, str))
             raise MissingKernel(tuple(dict.fromkeys(missing)), self.context, reason)
         rows = [each for each in told if not isinstance(each, str)]
-        ns, low, high = (
-            math.fsum([r.ns for r in rows]),
-            math.fsum([r.low for r in rows]),
-            math.fsum([r.high for r in rows]),
-        )
+        latency_ms, interval_ms, cold = _summed(rows, () if missing else warmth)
         entries = tuple([row.entry for row in rows if not isinstance(row.entry, Interpolated)])
         known = Answer(
-            latency_ms=None if missing else ns / 1e6,
-            interval_ms=None if missing else (low / 1e6, high / 1e6),
+            latency_ms=None if missing else latency_ms,
+            interval_ms=None if missing else interval_ms,
             kind="missing" if missing else "interpolated",
             coverage=len(entries) / len(asked),
             entries=entries,
             missing=missing,
             interpolated=tuple([row.entry for row in rows if isinstance(row.entry, Interpolated)]),
             kinds=tuple([_kind(each) for each in told]),
+            cold=cold,
         )
         if not missing or on_missing == "report":
             return known
         bounds = tuple(self._interpolator.bound(key) for key in missing)
-        ends = [(low, [each.ends_ns[0] for each in bounds]), (high, [each.ends_ns[1] for each in bounds])]
+        ends = zip(interval_ms, zip(*(each.ends_ns for each in bounds), strict=True), strict=True)
         below, above = (
-            None if None in each else math.fsum([sum_ns, *filter(None, each)]) / 1e6 for sum_ns, each in ends
+            None if None in each else math.fsum([1e6 * sum_ms, *filter(None, each)]) / 1e6 for sum_ms, each in ends
         )
         return dataclasses.replace(known, bounds=bounds, bound_ms=(below, above))
 
@@ -342,7 +369,7 @@ class LatencyTable:
             if len(self._between) >= _MAX_CACHED:
                 self._between.clear()
             between = self._interpolator.at(key)
-            told = between if isinstance(between, str) else _Known(between, between.latency_ns, *between.interval_ns)
+            told = between if isinstance(between, str) else _known_between(between)
             self._between[key] = told
         return told
 
@@ -351,6 +378,16 @@ class LatencyTable:
         from latency_luts.interpolate import Interpolator
 
         return Interpolator(self.entries)
+
+
+def _summed(rows: Sequence[_Known], warmth: Warmth) -> tuple[float, tuple[float, float], float]:
+    """Latency and interval in ms, and how cold the kernels are."""
+    ns, low, high = math.fsum([r.ns for r in rows]), math.fsum([r.low for r in rows]), math.fsum([r.high for r in rows])
+    if not warmth:
+        return ns / 1e6, (low / 1e6, high / 1e6), 1.0
+    cold = cold_share(warmth, ns / 1e6)
+    saved = (1 - cold) * (ns - math.fsum([r.warm for r in rows]))
+    return (ns - saved) / 1e6, (max(0.0, low - saved) / 1e6, max(0.0, high - saved) / 1e6), cold
 
 
 def _kind(told: _Known | str) -> Kind:

@@ -81,7 +81,7 @@ def _columns(**changed: Any) -> pa.Table:
     rows: dict[str, list[Any]] = {
         "key": [str(conv(8 * i, 16)) for i in range(1, 5)], "latency_ns_median": [1.0] * 4, "interval_low_ns": [1.0] * 4,
         "interval_high_ns": [2.0] * 4, "samples_ns": [[1, 2]] * 4, "networks": [["a", "b"], [], ["b"], ["c"]],
-        "runtime_kernel": ["Conv"] * 4,
+        "runtime_kernel": ["Conv"] * 4, "warm_ns": [0.5, None, 1.0, 2.0],
     }  # fmt: skip
     for name, value in changed.items():
         rows[name] = [*rows[name][:2], value, *rows[name][3:]]
@@ -95,7 +95,7 @@ def _columns(**changed: Any) -> pa.Table:
         ("interval_low_ns", 3.0), ("interval_low_ns", -1.0), ("interval_high_ns", float("nan")), ("samples_ns", []),
         ("samples_ns", [1, -1]), ("samples_ns", [None, 1]), ("networks", ["a", "a"]), ("networks", [""]),
         ("networks", [None]), ("networks", ["a\n"]), ("networks", ["x" * 1001]), ("runtime_kernel", "a\tb"),
-        ("runtime_kernel", "x" * 1001),
+        ("runtime_kernel", "x" * 1001), ("warm_ns", float("nan")), ("warm_ns", -1.0), ("warm_ns", float("inf")),
     ],
 )  # fmt: skip
 def test_a_wrong_row_is_refused_as_an_entry_is(name: str, value: Any) -> None:

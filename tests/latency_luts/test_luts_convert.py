@@ -52,7 +52,8 @@ def entries(draw: st.DrawFn) -> tuple[Entry, ...]:
         networks = tuple(draw(st.sets(_hostile.filter(bool), max_size=3)))
         detail = draw(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=20))
         key = OpKey("add", (1, width), dtype="float32", detail=detail)
-        made.append(Entry(key, draw(_ns), (low, high), samples, networks, draw(_hostile)))
+        warm = draw(st.none() | _ns)
+        made.append(Entry(key, draw(_ns), (low, high), samples, networks, draw(_hostile), warm))
     return tuple(made)
 
 
@@ -64,7 +65,7 @@ def test_a_table_comes_back_exactly_and_no_cell_is_a_formula(tmp_path: Path, mad
     assert import_csv(path, CONTEXT) == LatencyTable(CONTEXT, made)
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file, strict=True))
-    assert all(len(row) == 7 and not any(cell.startswith(("=", "+", "-", "@")) for cell in row) for row in rows)
+    assert all(len(row) == 8 and not any(cell.startswith(("=", "+", "-", "@")) for cell in row) for row in rows)
     assert [row[0] for row in rows[1:]] == [str(each.key) for each in made]
 
 
@@ -83,9 +84,15 @@ def test_a_file_that_another_program_saved_again_is_read(tmp_path: Path, made: t
 def test_what_it_looks_like(tmp_path: Path) -> None:
     export_csv(LatencyTable(CONTEXT, (entry(3, "=1+1", ("a", "b")),)), tmp_path / "table.csv")
     assert (tmp_path / "table.csv").read_text().splitlines() == [
-        "key,latency_ns_median,interval_low_ns,interval_high_ns,samples_ns,networks,runtime_kernel",
-        'add[in=1x3 act=none dtype=float32],1000.5,0.30000000000000004,2000.0,3 1 2,"[""a"", ""b""]",\'=1+1',
+        "key,latency_ns_median,interval_low_ns,interval_high_ns,samples_ns,networks,runtime_kernel,warm_ns",
+        'add[in=1x3 act=none dtype=float32],1000.5,0.30000000000000004,2000.0,3 1 2,"[""a"", ""b""]",\'=1+1,',
     ]
+
+
+def test_a_file_without_warm_times_is_one_of_an_earlier_version(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text(f"{HEADER}\n{ROW}\n")
+    (only,) = import_csv(tmp_path / "table.csv", CONTEXT)
+    assert only.warm_ns is None and only.latency_ns_median == 1000.5
 
 
 def _refusal(path: Path, text: str | bytes) -> str:
@@ -96,7 +103,7 @@ def _refusal(path: Path, text: str | bytes) -> str:
     return str(caught.value)
 
 
-HEADER = ",".join(convert.COLUMNS)
+HEADER = ",".join(convert.COLUMNS[:-1])  # as earlier versions wrote it
 ROW = "add[in=1x3 act=none dtype=float32],1000.5,1.0,2000.0,3 1 2,,Add"
 
 

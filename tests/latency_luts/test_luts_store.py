@@ -34,6 +34,7 @@ from latency_luts import (
     SimulatedTable,
     TableFileError,
     TableStorageError,
+    WarmthPoint,
     load,
     merge,
     save,
@@ -326,8 +327,8 @@ def test_the_rewriting_of_these_tests_is_itself_harmless(tmp_path: Path) -> None
 
 def test_a_newer_version_is_refused_by_its_number(tmp_path: Path) -> None:
     path = tmp_path / "table.parquet"
-    path.write_bytes(_rewrite(path, lambda header: {**header, "schema_version": 2, "context": "of another shape"}))
-    with pytest.raises(NewerSchema, match="schema_version is 2, newer than 1"):
+    path.write_bytes(_rewrite(path, lambda header: {**header, "schema_version": 3, "context": "of another shape"}))
+    with pytest.raises(NewerSchema, match="schema_version is 3, newer than 2"):
         load(path)
 
 
@@ -342,6 +343,21 @@ def test_an_older_version_goes_through_all_upgrades(tmp_path: Path, monkeypatch:
     path = tmp_path / "table.parquet"
     path.write_bytes(_rewrite(path, lambda header: {**header, "schema_version": 1}))
     assert load(path).context == dataclasses.replace(CONTEXT, **renamed)
+
+
+def test_version_1_has_neither_warm_times_nor_a_curve(tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    data = _rewrite(path, lambda header: {**header, "schema_version": 1}, lambda columns: columns.drop_columns(["warm_ns"]))
+    path.write_bytes(data)
+    assert load(path) == TABLE and load(path).warmth == ()
+
+
+def test_warm_times_and_their_curve_come_back(tmp_path: Path) -> None:
+    first, *others = TABLE.entries
+    curve = (WarmthPoint(0.5, 0.0), WarmthPoint(4.0, 1.0))
+    table = LatencyTable(CONTEXT, (dataclasses.replace(first, warm_ns=7.5), *others), warmth=curve)
+    save(table, tmp_path / "table.parquet")
+    assert load(tmp_path / "table.parquet") == table and table != TABLE
 
 
 def _with(**changes: object) -> Callable[[dict[str, Any]], dict[str, Any]]:

@@ -119,7 +119,7 @@ def test_without_interpolation_a_kernel_is_measured_or_missing(asked: list[int],
 def test_a_table_is_iterable_has_a_length_and_is_immutable() -> None:
     assert list(TABLE) == [entry(1, 1e6), entry(2, 3e6)]
     assert len(TABLE) == 2
-    assert TABLE.schema_version == 1
+    assert TABLE.schema_version == 2
     with pytest.raises(dataclasses.FrozenInstanceError):
         TABLE.entries = ()  # type: ignore[misc]
     assert LatencyTable(CONTEXT, [entry(1)]).entries == (entry(1),)  # type: ignore[arg-type]
