@@ -20,6 +20,8 @@ MAX_POINTS = 1_000_000
 """No grid may ask for more kernels than that, whatever `max_points` says."""
 MAX_FILE_BYTES = 16 << 20
 _MAX_LIST = 64
+_ANY_SIZE = frozenset(("axes", "axis", "perm"))
+"""Words of a key's detail that hold for any height and width; others tell shapes, which would have to change with these."""
 _WINDOWS = ("conv2d", "avg_pool", "max_pool")
 
 
@@ -195,6 +197,8 @@ def _sizes(key: OpKey, grid: Grid) -> list[tuple[int, ...]]:
     if len(key.input_shape) != 4:
         return [()]
     own: tuple[int, ...] = key.input_shape[2:]
+    if set(details(key)) - _ANY_SIZE:
+        return [own]
     sizes = [own]
     for resolution in grid.resolutions:
         # halved again and again with the odd pixel kept, as padded convolutions of stride 2 do

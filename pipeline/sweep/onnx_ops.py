@@ -153,12 +153,16 @@ def _concat(graph: Graph, key: OpKey, name: str, source: str) -> tuple[str, str]
     rest = tuple(size - key.input_shape[i] if i == axis else size for i, size in enumerate(output))
     if min(rest) < 1:
         raise unsupported(key, "ONNX", "nothing is left for a second part")
+    if [size for i, size in enumerate(output) if i != axis] != [size for i, size in enumerate(key.input_shape) if i != axis]:
+        raise unsupported(key, "ONNX", "the whole is not as large as the part")
     write = written_by_convolution if len(rest) == 4 else written_by_addition
     return graph.node("Concat", name, [source, write(graph, f"{name}_other", rest)], output, axis=axis), name
 
 
 def _reshape(graph: Graph, key: OpKey, name: str, source: str) -> tuple[str, str]:
     shape = shape_of(details(key)["out"])
+    if math.prod(shape) != math.prod(key.input_shape):
+        raise unsupported(key, "ONNX", "it holds another number of elements afterwards")
     return graph.node("Reshape", name, [source, graph.integers(f"{name}_shape", shape)], shape), name
 
 

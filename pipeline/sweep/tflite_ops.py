@@ -168,6 +168,8 @@ def _concat(graph: Graph, key: OpKey, source: int) -> Made:
     axis = nhwc_axis(int(words["axis"]), rank)
     shapes = [graph.shapes[source], *(nhwc(shape_of(text)) for text in words["with"].split("+"))]
     whole = tuple(sum(one[i] for one in shapes) if i == axis else size for i, size in enumerate(shapes[0]))
+    if any(len(one) != rank or any(one[i] != whole[i] for i in range(rank) if i != axis) for one in shapes):
+        raise unsupported(key, "TFLite", "its parts differ in more than the axis")
     others = [written(graph, shape) for shape in shapes[1:]]
     return _node(
         graph, "CONCATENATION", [source, *others], whole, axis=axis, fusedActivationFunction=_fused(graph, key)
@@ -188,6 +190,8 @@ def _pad(graph: Graph, key: OpKey, source: int) -> Made:
 
 def _reshape(graph: Graph, key: OpKey, source: int) -> Made:
     shape = nhwc(shape_of(details(key)["out"]))
+    if math.prod(shape) != math.prod(key.input_shape):
+        raise unsupported(key, "TFLite", "it holds another number of elements afterwards")
     return _node(graph, "RESHAPE", [source, graph.integers(shape)], shape, newShape=list(shape))
 
 

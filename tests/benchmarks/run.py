@@ -23,6 +23,7 @@ sys.path.insert(0, str(HERE))
 import bundles  # noqa: E402
 import link  # noqa: E402
 import on_phone  # noqa: E402
+import tables  # noqa: E402
 
 NETWORKS = ("mobilenet_v2", "resnet20", "digits_cnn")
 RUNTIMES = {"onnxruntime": "onnx", "litert": "tflite"}
@@ -186,6 +187,7 @@ PARTS: dict[str, Callable[[Path, int], None]] = {
     **bundles.PARTS,
     **link.PARTS,
     **on_phone.PARTS,
+    **tables.PARTS,
 }
 
 

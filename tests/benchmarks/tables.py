@@ -59,6 +59,7 @@ from pipeline.sweep.measure import (
     write_chains,
 )  # fmt: skip
 from pipeline.sweep.plan import bundles, distinct
+from pipeline.sweep.request import USUAL
 
 NETWORKS = 100
 RUNTIMES = ("onnxruntime", "litert")
@@ -67,7 +68,7 @@ BUNDLES_A_PART, CHAINS_A_PART = 12, 2
 PROFILED_AT_ONCE = 8
 """Networks a launch with the profiler: onnxruntime's graphs and profiles all come home, and there is a limit to that."""
 CONFIDENCE = 0.95
-SWEEP = Settings(launch_s=0.03, kernels_s=0.6, warmup_s=0.1, launches=1)
+SWEEP = dataclasses.replace(USUAL, launches=1)
 END_TO_END = Settings(launch_s=0.4, kernels_s=0.3, warmup_s=0.1, launches=1)
 
 

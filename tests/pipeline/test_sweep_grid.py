@@ -156,3 +156,11 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "grid.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UsageError, match="no TOML"):
         read_grid(tmp_path / "grid.toml")
+
+
+def test_a_kernel_whose_detail_tells_shapes_keeps_its_size() -> None:
+    concat = OpKey("concat", (1, 24, 28, 28), dtype="float32", detail="axis=1 with=1x24x28x28")
+    mean = OpKey("mean", (1, 24, 28, 28), dtype="float32", detail="axes=2,3")
+    grid = Grid(resolutions=(112, 224))
+    assert variants([concat], grid) == [concat]
+    assert {key.input_shape[2] for key in variants([mean], grid)} == {14, 28}

@@ -268,3 +268,17 @@ def test_sizes_of_a_key() -> None:
     assert activation_bytes(depthwise) == 4 * (32 * 14 * 14 + 32 * 7 * 7)
     assert weight_bytes(SHARED[13]) == 4 * 10 * 65 and activation_bytes(SHARED[13]) == 4 * (64 + 10)
     assert weight_bytes(SHARED[14]) == 0
+
+
+@pytest.mark.parametrize(
+    ("form", "op", "detail"),
+    [
+        ("onnx", "concat", "axis=1 out=1x20x9x9"),
+        ("tflite", "concat", "axis=1 with=1x8x9x9"),
+        ("onnx", "reshape", "out=1x8x7x7"),
+        ("tflite", "reshape", "out=1x8x7x7"),
+    ],
+)
+def test_shapes_that_contradict_each_other_are_refused(tmp_path: Path, form: str, op: str, detail: str) -> None:
+    with pytest.raises(UnsupportedOp):
+        WRITERS[form]([OpKey(op, (1, 8, 14, 14), dtype="float32", detail=detail)], tmp_path / "x")
