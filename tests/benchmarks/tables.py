@@ -58,17 +58,22 @@ from pipeline.sweep.measure import (
     write_bundles,
     write_chains,
 )  # fmt: skip
-from pipeline.sweep.plan import bundles, distinct
+from pipeline.sweep.plan import COLD, WARM, Limits, bundles, distinct
 from pipeline.sweep.request import USUAL
+from pipeline.sweep.warmth import LEVELS, curve, sample
 
 NETWORKS = 100
 RUNTIMES = ("onnxruntime", "litert")
 COPIES = 2
-BUNDLES_A_PART, CHAINS_A_PART = 12, 2
+SAMPLED = 120
+"""Kernels that are measured at all sizes of bundles, for the curve between warm and cold."""
+BUNDLES_A_PART, SMALL_BUNDLES_A_PART, CHAINS_A_PART = 12, 48, 2
 PROFILED_AT_ONCE = 8
 """Networks a launch with the profiler: onnxruntime's graphs and profiles all come home, and there is a limit to that."""
 CONFIDENCE = 0.95
 SWEEP = dataclasses.replace(USUAL, launches=1)
+SMALL = dataclasses.replace(SWEEP, kernels_s=0.15, warmup_s=0.05)
+"""Of bundles that take well under a ms: as many inferences as others have in four times as long."""
 END_TO_END = Settings(launch_s=0.4, kernels_s=0.3, warmup_s=0.1, launches=1)
 
 
@@ -84,7 +89,7 @@ class Bench:
     cases: Mapping[str, Deployed]
     launches: dict[str, list[stats.Launch]] = field(default_factory=dict)
     inside: dict[str, list[tuple[str, float]]] = field(default_factory=dict)
-    readings: list[Readings] = field(default_factory=list)
+    readings: dict[Limits, list[Readings]] = field(default_factory=dict)
     bundles: dict[str, dict[str, Any]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -128,26 +133,27 @@ class Bench:
             shutil.rmtree(own)
         self.add_seconds("profiling networks", begun)
 
-    def part(self, number: int, groups: Sequence[Sequence[Any]]) -> None:
+    def part(self, number: int, limits: Limits, groups: Sequence[Sequence[Any]]) -> None:
         """Some bundles and chains; what was read of them is what stays."""
         begun, own = time.monotonic(), self.folder / f"part-{number:03d}"
         own.mkdir()
         written = write_bundles(groups, self.target, self.device, own, seed=1000 * number, name=f"part{number:03d}")
         sweep = Sweep(written, write_chains(self.target, self.device, own, CHAINS_A_PART))
-        settings = self.settings(SWEEP, number + 1)
+        settings = self.settings(SMALL if limits == WARM else SWEEP, number + 1)
         results = run(
             sweep, self.device, self.target.installed, settings, own, lambda seconds, case: None, run=own.name
         )
-        self.readings.append(read(sweep, results, own, CONFIDENCE))
+        self.readings.setdefault(limits, []).append(read(sweep, results, own, CONFIDENCE))
         for bundle in written:
-            self.bundles[bundle.case.id] = self._about(bundle, results, number)
+            self.bundles[bundle.case.id] = self._about(bundle, results, number, limits)
         shutil.rmtree(own)
         self.add_seconds("table", begun)
 
-    def _about(self, bundle: Bundle, results: Sequence[Any], number: int) -> dict[str, Any]:
+    def _about(self, bundle: Bundle, results: Sequence[Any], number: int, limits: Limits) -> dict[str, Any]:
         profiled = [to_launch(one) for one in launches_of(bundle.case.id + PROFILED, results)]
         return {
             "part": number,
+            "weight_limit_bytes": limits.weight_bytes,
             "kernels": len(bundle.plan.keys),
             "canary_ns": stats.canary_reference(profiled),
             "added_us": added_us(bundle.case, results, CONFIDENCE),
@@ -203,12 +209,14 @@ def session(
         bench = Bench(device, target, mask or cpu_mask(device, threads=1), folder, console, cases)
         met = distinct(lists)
         cannot = unwritable(met, target, folder)
-        groups = bundles([key for key in met if key not in cannot], copies=COPIES, seed=seed)
-        _interleave(bench, groups, rounds)
+        _interleave(bench, _parts([key for key in met if key not in cannot], seed), rounds)
         about = device.describe()
-    measured = combine(bench.readings, confidence=CONFIDENCE)
+    cold, warm = bench.readings[COLD], bench.readings[WARM]
+    others = [part for limits, parts in bench.readings.items() if limits not in (COLD, WARM) for part in parts]
+    measured = combine(cold, warm, others, confidence=CONFIDENCE)
+    warmth = curve(bench.readings, measured.overhead.ns / 1e3)
     seen: dict[str, list[Seen]] = {}
-    for one in (one for part in bench.readings for one in part.seen):
+    for one in (one for part in cold for one in part.seen):
         seen.setdefault(str(one.key), []).append(one)
     counts = {one.name: count_of(one.module, one.input_shape) for one in networks}
     return {
@@ -220,6 +228,7 @@ def session(
         "seed": seed,
         "seconds": bench.seconds,
         "overhead": dataclasses.asdict(measured.overhead),
+        "warmth": [list(point) for point in warmth],
         "missing": {str(key): why for key, why in {**measured.missing, **cannot}.items()},
         "bundles": bench.bundles,
         "entries": {
@@ -227,6 +236,7 @@ def session(
                 "us": entry.latency_ns_median / 1e3,
                 "low_us": entry.interval_ns[0] / 1e3,
                 "high_us": entry.interval_ns[1] / 1e3,
+                "warm_us": None if entry.warm_ns is None else entry.warm_ns / 1e3,
                 "seen": [[one.bundle, one.us, one.half_us] for one in seen[str(entry.key)]],
             }
             for entry in measured.entries
@@ -247,9 +257,20 @@ def session(
     }
 
 
-def _interleave(bench: Bench, groups: Sequence[Sequence[Any]], rounds: int) -> None:
+def _parts(keys: Sequence[Any], seed: int) -> list[tuple[Limits, list[list[Any]]]]:
+    """The bundles of all sizes, some at a time; those of one size spread over the whole session."""
+    placed: list[tuple[float, Limits, list[list[Any]]]] = []
+    for limits in LEVELS:
+        some = keys if limits in (COLD, WARM) else sample(keys, SAMPLED)
+        groups = bundles(some, copies=COPIES if limits == COLD else 1, limits=limits, seed=seed)
+        size = SMALL_BUNDLES_A_PART if limits == WARM else BUNDLES_A_PART
+        parts = [groups[start : start + size] for start in range(0, len(groups), size)]
+        placed += [((number + 0.5) / len(parts), limits, part) for number, part in enumerate(parts)]
+    return [(limits, part) for _, limits, part in sorted(placed, key=lambda one: one[0])]
+
+
+def _interleave(bench: Bench, parts: Sequence[tuple[Limits, Sequence[Sequence[Any]]]], rounds: int) -> None:
     """The parts of the sweep, with the rounds end to end spread evenly between them and the profiles half-way."""
-    parts = [groups[start : start + BUNDLES_A_PART] for start in range(0, len(groups), BUNDLES_A_PART)]
     due = [round(number * len(parts) / max(1, rounds - 1)) for number in range(rounds)]
     for number in range(len(parts) + 1):
         for which in (which for which, place in enumerate(due) if place == number):
@@ -259,7 +280,7 @@ def _interleave(bench: Bench, groups: Sequence[Sequence[Any]], rounds: int) -> N
             bench.profile()
         if number < len(parts):
             bench.console.say(f"{bench.target.runtime}: bundles, part {number + 1} of {len(parts)}")
-            bench.part(number, parts[number])
+            bench.part(number, *parts[number])
 
 
 def _samples(launch: stats.Launch) -> dict[str, list[float]]:
