@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from devices.discovery import cache_dir, open_device
 from devices.errors import DeviceError
 from devices.lock import device_lock, lock_key
 from devices.transport import Transport
-from latency_luts import LatencyTable, OpKey
+from latency_luts import LatencyTable, OpKey, WarmthPoint
 from pipeline import runfolder
 from pipeline.artifact import Exported
 from pipeline.console import Advance, Console
@@ -29,11 +29,11 @@ from pipeline.lut_build import context_of
 from pipeline.request import check_same_device
 from pipeline.runfolder import RunFolder
 from pipeline.subjects import subjects_of
-from pipeline.sweep import sampling
+from pipeline.sweep import sampling, warmth
 from pipeline.sweep.grid import variants
 from pipeline.sweep.measure import WRITER, Measured, Readings, combine, unwritable
 from pipeline.sweep.part import Bench, Part, measure, parts_in, plan_parts, readings_of
-from pipeline.sweep.plan import BUNDLE_SIZE, distinct
+from pipeline.sweep.plan import BUNDLE_SIZE, COLD, WARM, Limits, bundles, distinct
 from pipeline.sweep.request import KIND, BuildRequest, command_of, plan_of
 from pipeline.sweep.sampling import Round
 from pipeline.version import VERSION
@@ -46,6 +46,12 @@ MIN_ROUND = 2 * BUNDLE_SIZE
 MAX_ROUND = 20 * BUNDLE_SIZE
 """Kernels in bundles of one round: few enough that what it teaches can steer the next."""
 
+SAMPLE, LEAST_SAMPLE = 120, 30
+"""Kernels that are measured in bundles of every size; with fewer, the curve between warm and cold would be a matter of luck."""
+
+WARMTH_SHARE = 0.25
+"""Of what is left of the time: for a second warm copy of each kernel at most, and for the sizes between warm and cold."""
+
 
 @dataclass
 class _Build:
@@ -57,9 +63,8 @@ class _Build:
     own: Mapping[OpKey, tuple[str, ...]]
     missing: dict[OpKey, str]
     context: latency_luts.Context
-    readings: list[Readings] = field(default_factory=list)
-    seconds: float = 0.0
-    bundles: int = 0
+    done: list[tuple[Part, Readings]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
     history: list[tuple[int, float]] = field(default_factory=list)
 
     @property
@@ -67,19 +72,42 @@ class _Build:
         return self.folder.path / "parts"
 
     def keep(self, part: Part, readings: Readings, seconds: float) -> None:
-        self.readings.append(readings)
-        self.seconds += seconds
-        self.bundles += len(part.groups)
+        self.done.append((part, readings))
+        self.seconds[part.purpose] = self.seconds.get(part.purpose, 0.0) + seconds
 
     def measured(self) -> Measured:
-        return combine(self.readings, confidence=self.request.settings.confidence, met=self.own)
+        levels = self.levels()
+        others = [readings for limits in levels if limits not in (COLD, WARM) for readings in levels[limits]]
+        confidence = self.request.settings.confidence
+        return combine(levels.get(COLD, []), levels.get(WARM, []), others, confidence=confidence, met=self.own)
+
+    def levels(self) -> dict[Limits, list[Readings]]:
+        """Size of bundles -> what was read of them."""
+        found: dict[Limits, list[Readings]] = {}
+        for part, readings in self.done:
+            found.setdefault(part.limits, []).append(readings)
+        return found
 
     def table(self) -> LatencyTable:
-        return LatencyTable(self.context, self.measured().entries)
+        measured = self.measured()
+        return LatencyTable(self.context, measured.entries, warmth=self.warmth(measured))
+
+    def warmth(self, measured: Measured) -> tuple[WarmthPoint, ...]:
+        return warmth.curve(self.levels(), measured.overhead.ns / 1e3)
 
     @property
-    def bundle_s(self) -> float:
-        return self.seconds / self.bundles if self.bundles else FIRST_GUESS_S
+    def left_s(self) -> float:
+        return self.request.budget_s - sum(self.seconds.values())
+
+    @property
+    def bundles(self) -> int:
+        return sum(len(part.groups) for part, _ in self.done)
+
+    def bundle_s(self, *, cold: bool = True) -> float:
+        """Seconds that a bundle of the usual size takes, or a smaller one; as long as the other where none was measured."""
+        parts = [part for part, _ in self.done if (part.limits == COLD) == cold] or [part for part, _ in self.done]
+        seconds = sum(self.seconds[purpose] for purpose in {part.purpose for part in parts})
+        return seconds / sum(len(part.groups) for part in parts) if parts else FIRST_GUESS_S
 
 
 def build(request: BuildRequest, console: Console) -> dict[str, Any]:
@@ -192,12 +220,13 @@ def _measure(build: _Build, bar: Advance) -> None:
     writable = [key for key in build.own if key not in build.missing]
     if "networks" not in begun and writable:
         _run_round(build, [Round("networks", tuple(writable))], bar)
-    if not build.readings:
+    if not build.done:
         raise CheckFailed(f"none of {len(build.own)} kernels can be measured: {next(iter(build.missing.values()))}")
+    _measure_warmth(build, begun, bar)
     grid = build.request.grid
     if grid is not None and "staircases" not in begun:
         new = [key for key in sampling.lines(writable) if key not in build.own]
-        affordable = int((build.request.budget_s - build.seconds) / 2 / build.bundle_s) * BUNDLE_SIZE // 2
+        affordable = int(build.left_s / 2 / build.bundle_s()) * BUNDLE_SIZE // 2
         _run_round(build, [Round("staircases", tuple(new[: max(0, affordable)]))], bar)
     points: Sequence[OpKey] = sampling.candidates(writable, grid, build.table()) if grid is not None else ()
     while slots := _slots(build):
@@ -214,10 +243,34 @@ def _measure(build: _Build, bar: Advance) -> None:
         _run_round(build, rounds, bar)
 
 
+def _measure_warmth(build: _Build, begun: Container[str], bar: Advance) -> None:
+    """The networks' kernels in small bundles, and some of them in bundles of the sizes between."""
+    there = {entry.key for entry in build.measured().entries}
+    keys = tuple(key for key in build.own if key in there)
+    if "warm" not in begun:
+        twice_s = 2 * len(bundles(keys, copies=1, limits=WARM)) * build.bundle_s(cold=False)
+        copies = 2 if twice_s <= WARMTH_SHARE * build.left_s else 1
+        _run_round(build, [Round("warm", keys, copies, WARM)], bar)
+    if "states" in begun or not build.warmth(build.measured()):  # warm or cold, it is all the same
+        return
+    count = SAMPLE
+    while count >= LEAST_SAMPLE:
+        some = tuple(warmth.sample(keys, count))
+        between = warmth.between(some)
+        needed = sum(len(bundles(some, copies=1, limits=limits)) for limits in between)
+        if needed * build.bundle_s(cold=False) <= WARMTH_SHARE * build.left_s:
+            _run_round(build, [Round("states", some, 1, limits) for limits in between], bar)
+            return
+        count //= 2
+
+
 def _slots(build: _Build) -> int:
     """So many kernels in bundles fit into what is left of the time; 0 for too few to be worth it."""
-    left = build.request.budget_s - build.seconds
-    slots = min(MAX_ROUND, int(left / build.bundle_s) * BUNDLE_SIZE)
+    warm = [part for part, _ in build.done if part.purpose == "warm"]
+    kernels = sum(len(group) for part in warm for group in part.groups)
+    warm_s = build.seconds["warm"] / kernels if kernels else 0.0
+    # every new kernel is in two usual bundles and in one small one
+    slots = min(MAX_ROUND, int(build.left_s / (build.bundle_s() / BUNDLE_SIZE + warm_s / 2)))
     return slots if slots >= MIN_ROUND else 0
 
 
@@ -246,9 +299,8 @@ def _state(build: _Build, purpose: str) -> str:
     if not build.history:
         return purpose
     count, now = build.history[-1]
-    rate = BUNDLE_SIZE / 2 / build.bundle_s
-    left_s = max(0.0, build.request.budget_s - build.seconds)
-    then = sampling.expected_error(build.history, int(count + rate * left_s / 2))
+    rate = BUNDLE_SIZE / 2 / build.bundle_s()
+    then = sampling.expected_error(build.history, int(count + rate * max(0.0, build.left_s) / 2))
     end = "" if then is None else f", {100 * then:.1f} % by the end"
     return f"{purpose}, error {100 * now:.1f} %{end}"
 
@@ -283,9 +335,11 @@ def _document(
         "models": list(build.request.models),
         "kernels": {"networks": len(build.own), "measured": len(table)},
         "bundles": build.bundles,
-        "seconds": build.seconds,
+        "seconds": sum(build.seconds.values()),
+        "seconds_by_purpose": build.seconds,
         "interval": {"asked": wanted, "share_within": sum(half <= wanted for half in halves) / max(1, len(halves))},
         "error": sampling.error_of(table),
+        "warmth": [point._asdict() for point in table.warmth],
         "rounds": [{"kernels": count, "error": error} for count, error in build.history],
         "profiler_ns": {"taken_off": overhead.ns, "low": overhead.low_ns, "high": overhead.high_ns, "chains": overhead.chains},
         "missing": [{"key": str(key), "why": why} for key, why in missing.items()],

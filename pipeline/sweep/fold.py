@@ -13,6 +13,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -54,6 +55,17 @@ class Seen:
     half_us: float
     samples_us: tuple[int, ...]
     runtime_kernel: str
+
+
+class Whole(NamedTuple):
+    """A whole bundle, with its producers and consumers: the sum of what its kernels read in µs, and how many they are."""
+
+    us: float
+    kernels: int
+
+    def without(self, overhead_us: float) -> float:
+        """How long one inference takes, µs. Args: overhead_us: by how much a kernel reads longer than it takes."""
+        return max(0.0, self.us - overhead_us * self.kernels)
 
 
 def whole_us(launches: Sequence[CaseResult], confidence: float) -> float | None:
@@ -100,26 +112,35 @@ def overhead(differences_us: Sequence[float], shortest_us: float, confidence: fl
 
 
 def entries(
-    seen: Sequence[Seen], overhead_: Overhead, confidence: float, met: Mapping[OpKey, Sequence[str]] | None = None
-) -> list[Entry]:
+    seen: Sequence[Seen], overhead_: Overhead, confidence: float, met: Mapping[OpKey, Sequence[str]] | None = None,
+    warm: Sequence[Seen] = (),
+) -> list[Entry]:  # fmt: skip
     """One entry a kernel: the mean of its bundles.
 
     Its interval holds the spread over bundles, each bundle's own interval and that of the overhead.
 
-    Args: met: the networks that have a kernel, for the entries.
+    Args:
+        met: the networks that have a kernel, for the entries.
+        warm: the same kernels in bundles so small that they find everything in the caches.
     """
-    groups: dict[OpKey, list[Seen]] = {}
-    for one in seen:
-        groups.setdefault(one.key, []).append(one)
+    groups, warm_groups = _by_key(seen), _by_key(warm)
     priors = _priors(groups)
     return [
-        _entry(key, group, priors, overhead_, confidence, (met or {}).get(key, ())) for key, group in groups.items()
+        _entry(key, group, warm_groups.get(key, ()), priors, overhead_, confidence, (met or {}).get(key, ()))
+        for key, group in groups.items()
     ]
 
 
+def _by_key(seen: Sequence[Seen]) -> dict[OpKey, list[Seen]]:
+    groups: dict[OpKey, list[Seen]] = {}
+    for one in seen:
+        groups.setdefault(one.key, []).append(one)
+    return groups
+
+
 def _entry(
-    key: OpKey, group: Sequence[Seen], priors: Mapping[int, float], overhead_: Overhead, confidence: float,
-    networks: Sequence[str],
+    key: OpKey, group: Sequence[Seen], warm: Sequence[Seen], priors: Mapping[int, float], overhead_: Overhead,
+    confidence: float, networks: Sequence[str],
 ) -> Entry:  # fmt: skip
     from scipy.special import ndtri, stdtrit
 
@@ -144,7 +165,13 @@ def _entry(
         samples_ns=tuple(1000 * us for one in group for us in one.samples_us),
         networks=tuple(dict.fromkeys(networks)),
         runtime_kernel=group[0].runtime_kernel,
+        warm_ns=_warm_ns(warm, latency_ns, overhead_) if warm else None,
     )
+
+
+def _warm_ns(warm: Sequence[Seen], cold_ns: float, overhead_: Overhead) -> float:
+    """Never above the cold time: caches make no kernel slower, so a warm time that reads longer is noise."""
+    return min(cold_ns, max(0.0, 1e3 * float(np.mean([one.us for one in warm])) - overhead_.ns))
 
 
 def _sameness(samples_us: Sequence[int]) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from devices.install import Installed
@@ -26,7 +26,7 @@ from pipeline.result import launches_of
 from pipeline.settings import PROFILED, Settings
 from pipeline.sweep import onnx_model, tflite_model
 from pipeline.sweep.bundle import BundlePlan, chain_keys
-from pipeline.sweep.fold import Overhead, Seen, entries, overhead, smooth_us, whole_us
+from pipeline.sweep.fold import Overhead, Seen, Whole, entries, overhead, smooth_us, whole_us
 
 WRITER = "handset sweep"
 LAUNCH_BYTES = MAX_FOLDER_BYTES // 2
@@ -167,28 +167,33 @@ class Readings:
         seen: each kernel in each bundle.
         added_us: of each chain that told it, by how much a kernel reads longer than it takes.
         missing: kernels that ran as another one or not at all, or whose bundle failed -> why.
+        whole: each bundle by its id, the profiler's share still in it.
     """
 
     seen: tuple[Seen, ...]
     added_us: tuple[float, ...]
     missing: Mapping[OpKey, str]
+    whole: Mapping[str, Whole] = field(default_factory=dict)
 
 
 def read(sweep: Sweep, results: Sequence[RunnerResult], folder: Path, confidence: float = 0.95) -> Readings:
     """The kernels' times in each bundle; their files in `folder` are not needed any more then."""
     seen: list[Seen] = []
     reasons: dict[OpKey, str] = {}
+    whole: dict[str, Whole] = {}
     for bundle in sweep.bundles:
         try:
-            found = kernels_in(bundle, results, folder, confidence)
+            times = _times(bundle.case, results, confidence)
+            found = _seen_in(bundle, times, folder)
         except HandsetError as error:
             reasons.update(dict.fromkeys(bundle.plan.keys, str(error)))
             continue
+        whole[bundle.case.id] = Whole(sum(map(smooth_us, times)), len(times))
         seen += found
         there = {one.key for one in found}
         reasons.update({key: "it ran as another kernel" for key in bundle.plan.keys if key not in there})
     told = tuple(added for chain in sweep.chains if (added := added_us(chain, results, confidence)) is not None)
-    return Readings(tuple(seen), told, reasons)
+    return Readings(tuple(seen), told, reasons, whole)
 
 
 def fold(
@@ -200,11 +205,15 @@ def fold(
 
 
 def combine(
-    readings: Sequence[Readings], *, confidence: float = 0.95, met: Mapping[OpKey, Sequence[str]] | None = None
-) -> Measured:
+    readings: Sequence[Readings], warm: Sequence[Readings] = (), others: Sequence[Readings] = (), *,
+    confidence: float = 0.95, met: Mapping[OpKey, Sequence[str]] | None = None,
+) -> Measured:  # fmt: skip
     """Entries from what was read, be it in one part or in many.
 
-    Args: met: the networks that have a kernel, for its entry.
+    Args:
+        warm: of bundles so small that their kernels find everything in the caches: for the entries' second time only.
+        others: of which only the chains count.
+        met: the networks that have a kernel, for its entry.
 
     Raises: CheckFailed: no bundle gave any time at all; why the first one failed.
     """
@@ -212,9 +221,10 @@ def combine(
     reasons = {key: why for part in readings for key, why in part.missing.items()}
     if not seen:
         raise CheckFailed(f"no bundle could be measured: {next(iter(reasons.values()), 'there was none')}")
-    told = [added for part in readings for added in part.added_us]
-    taken_off = overhead(told, min(one.us for one in seen), confidence)
-    made = entries(seen, taken_off, confidence, met)
+    warm_seen = [one for part in warm for one in part.seen]
+    told = [added for part in (*readings, *warm, *others) for added in part.added_us]
+    taken_off = overhead(told, min(one.us for one in (*seen, *warm_seen)), confidence)
+    made = entries(seen, taken_off, confidence, met, warm_seen)
     there = {entry.key for entry in made}
     return Measured(tuple(made), taken_off, {key: why for key, why in reasons.items() if key not in there})
 
@@ -224,8 +234,11 @@ def kernels_in(bundle: Bundle, results: Sequence[RunnerResult], folder: Path, co
 
     Raises: CheckFailed: the bundle failed or was never measured.
     """
+    return _seen_in(bundle, _times(bundle.case, results, confidence), folder)
+
+
+def _seen_in(bundle: Bundle, times: Sequence[KernelTimes], folder: Path) -> list[Seen]:
     case, wanted = bundle.case, bundle.plan.by_place()
-    times = _times(case, results, confidence)
     return [
         Seen(
             op.key, case.id, smooth_us(time), (time.high_us - time.low_us) / 2, time.samples_us,

@@ -25,9 +25,9 @@ from pipeline.errors import UsageError
 from pipeline.launch import OnProgress
 from pipeline.runfolder import write_json
 from pipeline.settings import Settings
-from pipeline.sweep.fold import Seen
+from pipeline.sweep.fold import Seen, Whole
 from pipeline.sweep.measure import Readings, Sweep, read, run, write_bundles, write_chains
-from pipeline.sweep.plan import bundles
+from pipeline.sweep.plan import COLD, Limits, bundles
 from pipeline.sweep.sampling import Round
 from pipeline.watching import Watching
 
@@ -38,12 +38,13 @@ PLAN, READINGS = "plan.json", "readings.json"
 
 @dataclass(frozen=True)
 class Part:
-    """`groups`: the kernels of each bundle; `seed`: of the order in them; `purpose`: of its `Round`."""
+    """`groups`: the kernels of each bundle; `seed`: of the order in them; `purpose`, `limits`: of its `Round`."""
 
     folder: Path
     purpose: str
     seed: int
     groups: tuple[tuple[OpKey, ...], ...]
+    limits: Limits = COLD
 
     @property
     def is_done(self) -> bool:
@@ -55,13 +56,14 @@ def plan_parts(rounds: Sequence[Round], folder: Path) -> list[Part]:
     number = len(list(folder.glob("[0-9]*")))
     made = []
     for one in rounds:
-        groups = bundles(one.keys, copies=one.copies, seed=1000 * number)
+        groups = bundles(one.keys, copies=one.copies, limits=one.limits, seed=1000 * number)
         for start in range(0, len(groups), BUNDLES_A_PART):
             some = tuple(tuple(group) for group in groups[start : start + BUNDLES_A_PART])
-            part = Part(folder / f"{number:04d}", one.purpose, 1000 * number, some)
+            part = Part(folder / f"{number:04d}", one.purpose, 1000 * number, some, one.limits)
             part.folder.mkdir(parents=True)
             texts = [[str(key) for key in group] for group in some]
-            write_json(part.folder / PLAN, {"purpose": part.purpose, "seed": part.seed, "groups": texts})
+            plan = {"purpose": part.purpose, "seed": part.seed, "limits": dataclasses.asdict(part.limits), "groups": texts}
+            write_json(part.folder / PLAN, plan)
             made.append(part)
             number += 1
     return made
@@ -76,8 +78,9 @@ def _planned(folder: Path) -> Part:
     try:
         plan = json.loads((folder / PLAN).read_text("utf-8"))
         groups = tuple(tuple(OpKey.parse(text) for text in group) for group in plan["groups"])
-        return Part(folder, str(plan["purpose"]), int(plan["seed"]), groups)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, InvalidKey) as error:
+        limits = Limits(**{name: int(value) for name, value in plan.get("limits", {}).items()})  # older plans have none
+        return Part(folder, str(plan["purpose"]), int(plan["seed"]), groups, limits)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, InvalidKey) as error:
         raise UsageError(f"{folder} is no part of a build: {str(error)[:200]}", try_="a new build") from error
 
 
@@ -129,6 +132,7 @@ def _document(readings: Readings, seconds: float) -> dict[str, Any]:
     return {
         "seconds": seconds,
         "added_us": list(readings.added_us),
+        "whole": {bundle: list(whole) for bundle, whole in readings.whole.items()},
         "missing": {str(key): why for key, why in readings.missing.items()},
         "seen": [dataclasses.asdict(one) | {"key": str(one.key)} for one in readings.seen],
     }
@@ -139,7 +143,10 @@ def readings_of(part: Part) -> tuple[Readings, float]:
     try:
         kept = json.loads((part.folder / READINGS).read_text("utf-8"))
         missing = {OpKey.parse(text): str(why) for text, why in kept["missing"].items()}
-        return Readings(tuple(_seen(kept["seen"])), tuple(map(float, kept["added_us"])), missing), float(kept["seconds"])
+        # those of older builds do not have it
+        whole = {str(bundle): Whole(float(us), int(kernels)) for bundle, (us, kernels) in kept.get("whole", {}).items()}
+        told = tuple(map(float, kept["added_us"]))
+        return Readings(tuple(_seen(kept["seen"])), told, missing, whole), float(kept["seconds"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, InvalidKey) as error:
         raise UsageError(f"{part.folder / READINGS} is damaged: {str(error)[:200]}", try_="a new build") from error
 

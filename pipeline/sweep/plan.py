@@ -35,11 +35,20 @@ def distinct(networks: Mapping[str, Iterable[OpKey]]) -> dict[OpKey, tuple[str, 
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one bundle. A kernel that is larger alone gets a bundle all the same, with nothing else large in it."""
+    """Of one bundle. A kernel that is larger alone gets a bundle all the same, with nothing else large in it.
+
+    With small limits that is a bundle of its own: what the kernel itself leaves in the caches is the best that a small network
+    could offer it.
+    """
 
     kernels: int = BUNDLE_SIZE
     weight_bytes: int = MAX_WEIGHT_BYTES
     activation_bytes: int = MAX_ACTIVATION_BYTES
+
+
+COLD = Limits()
+WARM = Limits(kernels=12, weight_bytes=256 << 10, activation_bytes=1 << 20)
+"""So small that a kernel finds everything in a second-level cache when the model runs again."""
 
 
 def bundles(
@@ -47,11 +56,13 @@ def bundles(
 ) -> list[list[OpKey]]:
     """Kernels by bundle: each in `copies` of them, with other neighbours each time.
 
+    Args: limits: those of COLD where None.
+
     A copy is all kernels dealt anew, from those with the largest tensors to those with the smallest and each to one of the
     emptiest bundles: so every bundle has, as a network has, a few large tensors and many small ones, and none is so small
     that its weights stay in the cache.
     """
-    limits = limits or Limits()
+    limits = limits or COLD
     rng = random.Random(seed)
     return [one for _ in range(copies) for one in _deal(list(dict.fromkeys(keys)), limits, rng)]
 
@@ -61,10 +72,11 @@ def _deal(keys: list[OpKey], limits: Limits, rng: random.Random) -> list[list[Op
         return []
     rng.shuffle(keys)
     keys.sort(key=activation_bytes, reverse=True)
+    # a kernel that is over a limit alone fills one bundle, not as many as it is times larger
     need = (
         len(keys) / limits.kernels,
-        sum(map(weight_bytes, keys)) / limits.weight_bytes,
-        sum(map(activation_bytes, keys)) / limits.activation_bytes,
+        sum(min(1.0, weight_bytes(key) / limits.weight_bytes) for key in keys),
+        sum(min(1.0, activation_bytes(key) / limits.activation_bytes) for key in keys),
     )
     piles = [_Pile([]) for _ in range(math.ceil(max(need)))]
     for key in keys:

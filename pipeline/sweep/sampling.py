@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from latency_luts import Entry, LatencyTable, OpKey
 from pipeline.errors import UsageError
 from pipeline.sweep.grid import Grid, variants
-from pipeline.sweep.plan import next_points
+from pipeline.sweep.plan import COLD, WARM, Limits, next_points
 
 LINE = (*range(24, 57), 64, 72, 80, 88, 96, 104, 112, 120, 128)
 """Channel counts of a line: every one where steps of up to 16 can show, and few beyond for steps of 32."""
@@ -38,11 +38,16 @@ UNTESTED_ERROR = 0.3
 
 @dataclass(frozen=True)
 class Round:
-    """`purpose`: "networks", "staircases", "explore"; `copies`: bundles for each kernel."""
+    """`copies`: bundles for each kernel; `limits`: of each bundle; `purpose`: what for.
+
+    Kernels are cold in what "networks", "staircases", "explore" and "narrow" measure, warm in that of "warm", and in that of
+    "states" between.
+    """
 
     purpose: str
     keys: tuple[OpKey, ...]
     copies: int = 2
+    limits: Limits = COLD
 
 
 def lines(own: Sequence[OpKey], kinds: int = LINE_KINDS) -> list[OpKey]:
@@ -142,7 +147,11 @@ def next_round(
     errors = dict.fromkeys((entry.key for entry in table), UNTESTED_ERROR) | table.left_out_errors()
     errors |= dict.fromkeys(given_up, 0.0)
     new = next_points(points, errors, (slots - len(again)) // 2)
-    rounds = [Round("explore", tuple(new), 2), Round("narrow", tuple(again), 1)]
+    rounds = [
+        Round("explore", tuple(new), 2),
+        Round("warm", tuple(new), 1, WARM),
+        Round("narrow", tuple(again), 1),
+    ]
     return [one for one in rounds if one.keys]
 
 

@@ -56,6 +56,10 @@ def test_one_command_makes_a_table_of_what_a_network_has(
     assert {name for entry in table for name in entry.networks} == {"tiny"}
     document = json.loads(told.read_text())
     assert document["kind"] == "lut build" and document["missing"] == [] and document["kernels"]["measured"] == len(table)
+    assert all(entry.warm_ns is not None and entry.warm_ns <= entry.latency_ns_median for entry in table)
+    assert set(document["seconds_by_purpose"]) >= {"networks", "warm"}
+    assert sum(document["seconds_by_purpose"].values()) == pytest.approx(document["seconds"])
+    assert document["warmth"] == [point._asdict() for point in table.warmth]
     (folder,) = (tmp_path / "reports").iterdir()
     assert latency_luts.load(folder / document["table"]) == table
     assert "staircase" in (folder / "index.html").read_text().lower()

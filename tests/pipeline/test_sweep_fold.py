@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from devices.runner import Block, CaseResult, Kernel
 from latency_luts import OpKey
 from pipeline.kernel_times import KernelTimes
-from pipeline.sweep.fold import QUIET_SAMPLES, Overhead, Seen, entries, overhead, smooth_us, whole_us
+from pipeline.sweep.fold import QUIET_SAMPLES, Overhead, Seen, Whole, entries, overhead, smooth_us, whole_us
 
 NOTHING = Overhead(0.0, 0.0, 0.0, 3)
 
@@ -101,6 +102,21 @@ def test_nothing_takes_less_than_no_time() -> None:
 def test_an_overhead_below_zero_is_added() -> None:
     (entry,) = entries([seen(8, 1.0)], Overhead(-400, -500, -300, 3), 0.95)
     assert entry.latency_ns_median == pytest.approx(1400)
+
+
+def test_a_kernel_that_small_bundles_have_has_a_warm_time_too_less_the_same_overhead() -> None:
+    taken_off = Overhead(2000, 1900, 2100, 3)
+    cold = [seen(8, 30.0), seen(9, 30.0), seen(10, 30.0), seen(11, 1.9)]
+    warm = [seen(8, 20.0), seen(8, 22.0, "b"), seen(9, 31.0), seen(11, 1.0), seen(12, 9.0)]
+    found = entries(cold, taken_off, 0.95, warm=warm)
+    # longer than cold is noise, nothing takes less than no time, and what is only warm is no entry
+    assert [entry.warm_ns for entry in found] == [pytest.approx(19_000), pytest.approx(28_000), None, 0.0]
+    assert [dataclasses.replace(entry, warm_ns=None) for entry in found] == entries(cold, taken_off, 0.95)
+
+
+def test_a_whole_bundle_takes_what_its_kernels_read_less_the_overhead_of_each() -> None:
+    assert Whole(100.0, 30).without(2.0) == 40 and Whole(100.0, 30).without(-0.5) == 115
+    assert Whole(10.0, 30).without(2.0) == 0
 
 
 def test_each_source_of_error_widens_the_interval() -> None:

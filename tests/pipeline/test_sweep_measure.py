@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
-from devices.runner import RunnerResult
+from devices.runner import Kernel, RunnerResult
 from latency_luts import OpKey
 from pipeline.deploy import Target
 from pipeline.errors import CheckFailed, UnsupportedOp
+from pipeline.kernel_times import KernelTimes
 from pipeline.settings import Settings
 from pipeline.sweep import measure
-from pipeline.sweep.measure import Bundle, Sweep, fold, run, unwritable, write_bundles, write_chains
+from pipeline.sweep.fold import Seen, Whole
+from pipeline.sweep.measure import Bundle, Readings, Sweep, combine, fold, run, unwritable, write_bundles, write_chains
 
 FAKE = runpy.run_path(str(Path(__file__).with_name("fake_runner.py")))
 SETTINGS = Settings(launch_s=0.1, kernels_s=0.1, warmup_s=0.01, launches=1)
@@ -99,20 +101,39 @@ def test_some_bundles_are_enough_and_the_rest_is_missing(tmp_path: Path, monkeyp
     goal = target(tmp_path)
     sweep = Sweep(write_bundles([KEYS[:2], KEYS[2:], KEYS[1:3]], goal, device, tmp_path), ())
 
-    def kernels_in(bundle: Bundle, *rest: Any) -> list[Any]:
-        if KEYS[0] in bundle.plan.keys:
+    def times(case: Any, *rest: Any) -> list[Any]:
+        if case == sweep.bundles[0].case:
             raise CheckFailed("it crashed")
+        return [KernelTimes(Kernel("k", 0), us, us, us, us, ()) for us in (50.0, 50.0, 20.0)]
+
+    def seen_in(bundle: Bundle, *rest: Any) -> list[Any]:
         return [
             measure.Seen(key, bundle.case.id, 50.0, 0.1, (49, 50, 51), "Conv")
             for key in bundle.plan.keys
             if key != KEYS[3]
         ]
 
-    monkeypatch.setattr(measure, "kernels_in", kernels_in)
+    monkeypatch.setattr(measure, "_times", times)
+    monkeypatch.setattr(measure, "_seen_in", seen_in)
+    whole = measure.read(sweep, [], tmp_path).whole
+    assert whole == {sweep.bundles[number].case.id: Whole(120.0, 3) for number in (1, 2)}
     found = fold(sweep, [RunnerResult({}, True, 0)], tmp_path, met={KEYS[1]: ("net",)})
     assert {entry.key: entry.networks for entry in found.entries} == {KEYS[1]: ("net",), KEYS[2]: ()}
     assert found.missing == {KEYS[0]: "it crashed", KEYS[3]: "it ran as another kernel"}
     assert found.overhead.chains == 0 and found.overhead.high_ns == 50_000
+
+
+def readings(us: float, added_us: float, *keys: OpKey) -> Readings:
+    return Readings(tuple(Seen(key, "a", us, 0.1, (1, 2), "Conv") for key in keys), (added_us,), {KEYS[3]: "it crashed"})
+
+
+def test_what_small_bundles_say_is_a_time_of_its_own_and_never_in_the_cold_one() -> None:
+    cold, warm, between = readings(50, 3.0, *KEYS[:2]), readings(30, 4.0, *KEYS[1:3]), readings(40, 8.0, *KEYS)
+    found = combine([cold], [warm], [between])
+    assert found.overhead.ns == 5000 and found.overhead.chains == 3  # every chain counts
+    told = {entry.key: (entry.latency_ns_median, entry.warm_ns) for entry in found.entries}
+    assert told == {KEYS[0]: (45_000, None), KEYS[1]: (45_000, 25_000)}
+    assert set(found.missing) == {KEYS[3]}
 
 
 def test_what_was_never_measured_is_said(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from latency_luts import OpKey
 from pipeline.sweep.bundle import activation_bytes, weight_bytes
-from pipeline.sweep.plan import Limits, bundles, coordinates, distinct, family, next_points
+from pipeline.sweep.plan import WARM, Limits, bundles, coordinates, distinct, family, next_points
 
 
 def point(c_in: int, c_out: int, side: int = 14) -> OpKey:
@@ -66,6 +66,13 @@ def test_every_bundle_has_its_share_of_large_tensors(seed: int) -> None:
     dealt = bundles([*keys, *(point(8, 9 + i, 7) for i in range(80))], copies=1, seed=seed)
     large = [sum(key.input_shape[2] == 112 for key in one) for one in dealt]
     assert sum(large) == 10 and len(large) == 3 and max(large) - min(large) <= 2
+
+
+def test_a_kernel_that_is_too_large_for_small_bundles_has_its_own_and_spreads_the_others_no_thinner() -> None:
+    large = [point(8, 8, 448), point(800, 800)]
+    dealt = bundles([*large, *(point(8, 8 + i, 7) for i in range(24))], copies=1, limits=WARM)
+    assert sorted(map(len, dealt)) in ([1, 1, 12, 12], [1, 1, 8, 8, 8])
+    assert all([key] in dealt for key in large)
 
 
 def test_no_kernels_make_no_bundles() -> None:

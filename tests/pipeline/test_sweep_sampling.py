@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from latency_luts import Context, Entry, LatencyTable, OpKey
 from pipeline.errors import UsageError
 from pipeline.sweep.grid import Grid
+from pipeline.sweep.plan import COLD, WARM
 from pipeline.sweep.sampling import LINE, candidates, error_of, expected_error, lines, next_round, wide
 
 CONTEXT = Context("a", "", "", "", "litert", "", "", "xnnpack", 1, "", "", "", "2026-01-01T00:00:00Z", False)
@@ -57,6 +58,8 @@ def test_a_round_is_shared_by_the_loosely_told_and_the_new() -> None:
     assert len(rounds["narrow"].keys) == 6 and rounds["narrow"].copies == 1
     assert len(rounds["explore"].keys) == 3 and rounds["explore"].copies == 2
     assert not set(rounds["explore"].keys) & {row.key for row in rows}
+    assert rounds["warm"].keys == rounds["explore"].keys and rounds["warm"].copies == 1
+    assert [one.limits for one in rounds.values()] == [COLD, WARM, COLD]
 
 
 def test_what_cannot_be_measured_is_not_asked_for_again() -> None:
