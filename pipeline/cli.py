@@ -105,6 +105,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_devices(commands.add_parser("devices", help="what can be measured on"))
     _add_bundle(commands.add_parser("bundle", help="what phones are given to run models: build, show, clean"))
     _add_lut(commands.add_parser("lut", help="latency tables: build, query, validate, diff, export, import"))
+    _add_guidelines(commands.add_parser("guidelines", help="ShuffleNetV2's G1-G4: where a network breaks them, and its price"))
     _add_report(commands.add_parser("report", help="the page of a run or a table; a run for Perfetto and Model Explorer"))
     return parser
 
@@ -127,6 +128,12 @@ def _add_lut(parser: argparse.ArgumentParser) -> None:
     add_arguments(parser)
 
 
+def _add_guidelines(parser: argparse.ArgumentParser) -> None:
+    from pipeline.guidelines_command import add_arguments
+
+    add_arguments(parser)
+
+
 def _add_models(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, default=None, metavar="PATH", help="the list as a file")
     parser.set_defaults(command=_models)
@@ -144,11 +151,11 @@ def _models(arguments: argparse.Namespace) -> int:
     if arguments.json is not None:
         write_json(arguments.json, {"schema_version": 1, "kind": "models", "models": rows})
     width = max(len(row["name"]) for row in rows)
-    print(f"{'name':<{width}} {'input':<14} {'params':>11} {'MACs':>13} {'top-1':>6}  reference")
+    print(f"{'name':<{width}} {'input':<14} {'params':>11} {'MACs':>14} {'top-1':>6}  reference")
     for row in rows:
         shape = "x".join(map(str, row["input_shape"]))
         top1 = "" if row["top1"] is None else f"{row['top1']:.2f}"
-        print(f"{row['name']:<{width}} {shape:<14} {row['params']:>11,} {row['macs']:>13,} {top1:>6}  {row['reference']}")
+        print(f"{row['name']:<{width}} {shape:<14} {row['params']:>11,} {row['macs']:>14,} {top1:>6}  {row['reference']}")
     return 0
 
 

@@ -4,62 +4,23 @@ from __future__ import annotations
 
 import math
 import platform
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.counting import CONVENTION, Counts, Layer, count_graph
 from pipeline.errors import UsageError
 from pipeline.fusion.use import OpUse
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from pipeline.fusion.ir import Node
-
 __all__ = ["Counts", "Layer", "OpUse", "count", "count_macs", "kernels", "nchwc_block"]
 
 RUNTIMES = ("onnxruntime", "litert", "tflite")
-CONVENTION = "conv+linear"
 
 _X86 = frozenset({"x86_64", "amd64", "AMD64", "x86", "i686"})
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One call of a convolution or a linear layer.
-
-    Args:
-        kind: "conv2d" or "linear".
-        weight_shape: (c_out, c_in / groups, k_h, k_w), or (c_out, c_in).
-        padding: (top, left, bottom, right).
-        output_size: (height, width); (1, 1) for a linear layer.
-        memory_access: elements of its input, its output, its weight and its bias.
-    """
-
-    module: str
-    kind: str
-    weight_shape: tuple[int, ...]
-    stride: tuple[int, int]
-    padding: tuple[int, int, int, int]
-    groups: int
-    output_size: tuple[int, int]
-    macs: int
-    memory_access: int
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Of one inference. `params`: of the module; `memory_access`: elements, of the layers that are counted; `uncounted`:
-    which other ops there are, and how many times each."""
-
-    params: int
-    macs: int
-    memory_access: int
-    layers: tuple[Layer, ...]
-    uncounted: Mapping[str, int]
 
 
 def kernels(
@@ -112,47 +73,27 @@ def _has_avx512() -> bool:
         return False
 
 
-def count(model: nn.Module, example: Tensor | Sequence[int], convention: str = CONVENTION) -> Counts:
-    """Parameters, multiply-accumulates and memory accesses of one inference, layer by layer.
+def count(model: nn.Module, example: Tensor | Sequence[int], convention: str = CONVENTION, unit: str = "mac") -> Counts:
+    """Parameters, operations and memory accesses of one inference, layer by layer; nothing is computed.
 
     A convolution has c_out * h_out * w_out * (c_in / groups) * k_h * k_w multiply-accumulates, a linear layer rows * in *
-    out; biases have none. A layer that is called twice counts twice; functional calls count too.
+    out. A layer that is called twice counts twice; functional calls count too.
 
-    Args: example: as of `kernels`. convention: "conv+linear" is the only one: transposed convolutions and what else
-    multiplies are in `uncounted`.
+    Args:
+        example: as of `kernels`.
+        convention: "conv+linear", followed by any of "+bias" (an addition for each output of a layer that has one), "+bn"
+            (one operation for each output of a batch normalisation), "+activation" (one for each output) and "+pool" (one
+            for each element of each window, padding included; a global or adaptive pool reads each input once).
+        unit: "mac", or "flop": a multiply-accumulate is two, every other operation is one in both.
 
-    Raises: UsageError: another convention. ModelError: the network fails on that input.
+    Raises:
+        UsageError: another convention or unit.
+        ModelError: the network fails on that input.
     """
     from pipeline.fusion.tracing import trace
 
-    if convention != CONVENTION:
-        raise UsageError(f"counts were asked with the convention {convention!r}", try_=CONVENTION)
-    graph = trace(model, _shape(example))
-    layers = tuple(_layer(node) for node in graph.nodes if node.macs is not None)
-    return Counts(
-        params=sum(weight.numel() for weight in model.parameters()),
-        macs=sum(layer.macs for layer in layers),
-        memory_access=sum(layer.memory_access for layer in layers),
-        layers=layers,
-        uncounted=dict(Counter(node.op for node in graph.nodes if node.macs is None)),
-    )
-
-
-def _layer(node: Node) -> Layer:
-    found, source, sink = node.attributes, node.inputs[0].shape, node.output.shape
-    groups = found.get("groups", 1)
-    is_conv = node.op == "conv2d"
-    return Layer(
-        module=node.module,
-        kind=node.op,
-        weight_shape=(found["out_channels"], source[1 if is_conv else -1] // groups, *found.get("kernel", ())),
-        stride=found.get("stride", (1, 1)),
-        padding=found.get("padding", (0, 0, 0, 0)),
-        groups=groups,
-        output_size=(sink[2], sink[3]) if is_conv else (1, 1),
-        macs=node.macs or 0,
-        memory_access=math.prod(source) + math.prod(sink) + node.weights,
-    )
+    params = sum(weight.numel() for weight in model.parameters())
+    return count_graph(trace(model, _shape(example)), params, convention, unit)
 
 
 def _shape(example: Tensor | Sequence[int]) -> tuple[int, ...]:

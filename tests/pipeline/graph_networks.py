@@ -283,10 +283,15 @@ SHAPES = {
 
 
 def build(name: str) -> tuple[nn.Module, tuple[int, ...]]:
-    """A network in eval mode, as if it had been trained: no normalisation is neutral; and its input's shape."""
+    """A network in eval mode, as if it had been trained; and its input's shape."""
+    return as_trained(NETWORKS[name]), SHAPES.get(name, (1, 3, 32, 32))
+
+
+def as_trained(make: Callable[[], nn.Module]) -> nn.Module:
+    """No normalisation is neutral, which a converter would leave out."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        module = NETWORKS[name]().eval()
+        module = make().eval()
         for layer in module.modules():
             if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
                 assert layer.running_mean is not None and layer.running_var is not None
@@ -294,4 +299,4 @@ def build(name: str) -> tuple[nn.Module, tuple[int, ...]]:
                 layer.running_var.uniform_(0.5, 2)
                 nn.init.uniform_(layer.weight, 0.5, 2)
                 nn.init.normal_(layer.bias, 0, 0.3)
-    return module, SHAPES.get(name, (1, 3, 32, 32))
+    return module

@@ -34,7 +34,8 @@ WIDTHS = {
     "squeezenet_1_1": [64, 16, 64, 64, 16, 64, 64, 32, 128, 128, 32, 128, 128, 48, 192, 192, 48, 192, 192, 64, 256, 256, 64,
                        256, 256],
 }  # fmt: skip
-FAMILIES = [name for name in MODELS if name not in ("digits_cnn", "mobilenet_v2") and not name.startswith("resnet")]
+PREFIXES = ("mobilenet_v1", "mobilenet_v3", "mnasnet", "shufflenet", "squeezenet_")
+FAMILIES = [name for name in MODELS if name.startswith(PREFIXES)]
 
 
 def on_paper(name: str, **settings: Any) -> nn.Module:

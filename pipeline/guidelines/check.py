@@ -1,0 +1,51 @@
+"""A network against all four guidelines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pipeline.guidelines.elementwise import few_elementwise
+from pipeline.guidelines.finding import Finding
+from pipeline.guidelines.fragments import few_fragments
+from pipeline.guidelines.pointwise import equal_channels, few_groups
+from pipeline.guidelines.pricing import Prices
+from pipeline.guidelines.structure import fuse
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from latency_luts import LatencyTable
+
+
+def check(model: nn.Module, example: Tensor | Sequence[int], table: LatencyTable | None = None) -> list[Finding]:
+    """Where a network does not follow ShuffleNetV2's guidelines, what would save most first, then what exceeds most.
+
+    Nothing is exported, nothing is computed. With a table each finding says what its rewrite would save on that device:
+    kernels of the place against those of the rewrite, both from the table. Savings of G1, G2 and G3 at one place are of
+    rewrites that exclude each other, and do not add up; those of G1 and G4 are of different kernels, and do.
+
+    Args:
+        example: as of `pipeline.graph.kernels`.
+        table: of a runtime that `pipeline.graph.kernels` knows.
+
+    Raises:
+        ModelError: the network fails on that input.
+        UsageError, UnsupportedOp: with a table, as of `pipeline.graph.kernels`.
+    """
+    from pipeline.fusion.tracing import trace
+    from pipeline.graph import kernels
+
+    shape = tuple(int(size) for size in getattr(example, "shape", example))
+    prices = None
+    if table is not None:
+        prices = Prices(table, kernels(model, shape, table.context.runtime, abi=table.context.abi))
+    graph = trace(model, shape)
+    fuse(graph)
+    rules = (equal_channels, few_groups, few_fragments, few_elementwise)
+    return sorted((finding for rule in rules for finding in rule(graph, prices)), key=_order)
+
+
+def _order(finding: Finding) -> tuple[bool, float, float]:
+    unknown = finding.saving_ms is None
+    return unknown, -(finding.saving_ms or 0.0), -finding.excess
