@@ -1,6 +1,6 @@
 """make benchmark: how fast and how right handset itself is. Each figure is a ratio or a spread within one interleaved run.
 
-usage: run.py [PART ...] [--rounds N]      all of them by default, in about 20 minutes; --help lists them
+usage: run.py [PART ...] [--rounds N]      all by default, in some two hours: `tables` exports 200 networks; --help lists them
 
 A bar that is missed is printed as missed and changes nothing else: these are figures to read, not tests.
 """
