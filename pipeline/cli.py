@@ -123,7 +123,7 @@ def _add_bundle(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_lut(parser: argparse.ArgumentParser) -> None:
-    from pipeline.lut_command import add_arguments
+    from pipeline.lut.command import add_arguments
 
     add_arguments(parser)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.console import Console, printable
 from pipeline.errors import ModelError, UsageError
 from pipeline.guidelines.finding import RULES
-from pipeline.lut_convert_command import check_output
+from pipeline.lut.convert_command import check_output
 
 if TYPE_CHECKING:
     from torch import nn
@@ -80,7 +80,7 @@ def _guidelines(arguments: argparse.Namespace) -> int:
             print()
         _print(text, findings, table is not None, arguments.limit)
     if table is not None and table.context.simulated:
-        from pipeline.lut_terminal import print_simulated
+        from pipeline.lut.terminal import print_simulated
 
         print_simulated()
     return 1 if any(each.rule in arguments.fail_on for _, _, findings in found for each in findings) else 0

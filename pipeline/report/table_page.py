@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup
 
-from pipeline import lut_facts
-from pipeline.lut_facts import NARROW, Family, Rows
+from pipeline.lut import facts
+from pipeline.lut.facts import NARROW, Family, Rows
 from pipeline.report import table_charts, table_context
 from pipeline.report.kinds import KINDS, kind_of
 from pipeline.report.page import environment
@@ -86,8 +86,8 @@ def render_table(table: LatencyTable, page: Path, *, about: Mapping[str, Any] | 
 
 def page_text(table: LatencyTable, about: Mapping[str, Any]) -> str:
     """The whole page as text."""
-    rows = lut_facts.rows_of(table)
-    families = lut_facts.families(table, rows, JUDGED)
+    rows = facts.rows_of(table)
+    families = facts.families(table, rows, JUDGED)
     found = _stairs(table, rows)
     missing = [each for each in table_context.items(about.get("missing")) if isinstance(each, Mapping)]
     return environment().get_template("table.html.j2").render(
@@ -175,7 +175,7 @@ def _jump(staircase: Staircase) -> float:
 def _stair(staircase: Staircase, rows: Rows, draw: bool) -> Stairs:
     drawing, kernel = None, ""
     if draw:
-        counts, chosen = lut_facts.line(rows, staircase)
+        counts, chosen = facts.line(rows, staircase)
         if len(counts) > 1:
             dense = _densest(counts, staircase.step)
             kernel = rows.texts[int(chosen[dense][-1])]

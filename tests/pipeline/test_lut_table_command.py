@@ -19,8 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latency_luts import Context, ContextMismatch, Entry, LatencyTable, OpKey, load, merge, save, store
-from pipeline import cli, lut_table_command
-from pipeline.lut_facts import NARROW, families, priced, rows_of
+from pipeline import cli
+from pipeline.lut import table_command
+from pipeline.lut.facts import NARROW, families, priced, rows_of
 
 CONTEXT = Context(
     device="host", soc="EPYC", os_build="Debian 12", abi="x86_64", runtime="litert", runtime_version="2.3.0",
@@ -65,7 +66,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         parser = cli._Parser(prog="handset")
         actions = parser.add_subparsers(required=True)
         for name in ("query", "diff", "export", "import"):
-            getattr(lut_table_command, f"add_{name}")(actions.add_parser(name))
+            getattr(table_command, f"add_{name}")(actions.add_parser(name))
         return parser
 
     def call(*argv: object) -> tuple[int, str, str]:
@@ -212,7 +213,7 @@ def test_keys_come_from_stdin(run: Run, lut: Path, monkeypatch: pytest.MonkeyPat
     assert "2 kernels: 2 measured" in feed(f"{conv(8)}\n\n  {conv(9)}\r\n".encode())[1]
     assert feed(b"\n \n")[0] == 2
     assert feed(b"\xff\x1b[31m\n")[0] == 2
-    monkeypatch.setattr(lut_table_command, "MAX_STDIN_BYTES", 10)
+    monkeypatch.setattr(table_command, "MAX_STDIN_BYTES", 10)
     status, _, err = feed(str(conv(8)).encode())
     assert status == 2 and "more than 10 bytes" in err
     monkeypatch.setattr("sys.stdin", None)

@@ -1,6 +1,6 @@
 """`handset lut query` and `handset lut diff`: what a latency table knows, and what changed between two.
 
-`export` and `import` are in `pipeline.lut_convert_command`.
+`export` and `import` are in `pipeline.lut.convert_command`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.console import Console
 from pipeline.errors import ModelError, UsageError
-from pipeline.lut_convert_command import add_export, add_import, check_output
+from pipeline.lut.convert_command import add_export, add_import, check_output
 
 if TYPE_CHECKING:
     from latency_luts import Answer, Context, Diff, LatencyTable, OpKey
-    from pipeline.lut_facts import Family, Rows
+    from pipeline.lut.facts import Family, Rows
 
 __all__ = ["add_diff", "add_export", "add_import", "add_query"]
 
@@ -98,7 +98,7 @@ def _limit(text: str) -> int:
 
 def _query(arguments: argparse.Namespace) -> int:
     from latency_luts import load
-    from pipeline import lut_facts, lut_terminal
+    from pipeline.lut import facts, terminal
     from pipeline.runfolder import write_json
 
     check_output("--json", arguments.json, [arguments.lut])
@@ -106,23 +106,23 @@ def _query(arguments: argparse.Namespace) -> int:
     table = load(arguments.lut)
     if not arguments.keys and not arguments.model:
         with console.stage("judging the families"):
-            rows = lut_facts.rows_of(table)
-            families = lut_facts.families(table, rows)
+            rows = facts.rows_of(table)
+            families = facts.families(table, rows)
         if arguments.json is not None:
             write_json(arguments.json, _summary(arguments.lut, table, rows, families))
-        lut_terminal.print_table(arguments.lut, table, rows, families, arguments.limit)
+        terminal.print_table(arguments.lut, table, rows, families, arguments.limit)
         return 0
     answers = []
     for name, keys in _asked(arguments, table.context, console):
         answer = table.total(keys, on_missing=arguments.on_missing, interpolate=not arguments.no_interpolate)
-        answers.append((name, lut_facts.priced(keys, answer), answer))
+        answers.append((name, facts.priced(keys, answer), answer))
     if arguments.json is not None:
         asked = [_answer(name, priced, answer) for name, priced, answer in answers]
         write_json(arguments.json, _document("lut_query", table=_about(arguments.lut, table), asked=asked))
     for name, priced, answer in answers:
-        lut_terminal.print_answer(name, priced, answer, arguments.limit)
+        terminal.print_answer(name, priced, answer, arguments.limit)
     if table.context.simulated:
-        lut_terminal.print_simulated()
+        terminal.print_simulated()
     return 0
 
 
@@ -163,7 +163,7 @@ def _from_stdin() -> list[str]:
 
 def _diff(arguments: argparse.Namespace) -> int:
     from latency_luts import diff, load
-    from pipeline import lut_terminal
+    from pipeline.lut import terminal
     from pipeline.runfolder import write_json
 
     check_output("--json", arguments.json, [arguments.old, arguments.new])
@@ -172,7 +172,7 @@ def _diff(arguments: argparse.Namespace) -> int:
     if arguments.json is not None:
         tables = {"old": _about(arguments.old, old), "new": _about(arguments.new, new)}
         write_json(arguments.json, _document("lut_diff", **tables, **_difference(found, arguments.minimum_effect)))
-    lut_terminal.print_diff((arguments.old, old), (arguments.new, new), found, arguments.limit)
+    terminal.print_diff((arguments.old, old), (arguments.new, new), found, arguments.limit)
     return 1 if arguments.fail_on_change and found.verdict == "change" else 0
 
 
@@ -185,7 +185,7 @@ def _about(path: Path, table: LatencyTable) -> dict[str, Any]:
 
 
 def _summary(path: Path, table: LatencyTable, rows: Rows, families: Sequence[Family]) -> dict[str, Any]:
-    from pipeline.lut_facts import NARROW
+    from pipeline.lut.facts import NARROW
 
     widths = rows.half_widths
     return _document(

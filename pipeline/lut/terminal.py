@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.console import printable
-from pipeline.lut_facts import NARROW, Family, Priced, Rows
+from pipeline.lut.facts import NARROW, Family, Priced, Rows
 from pipeline.report.text import duration, number, percent, plural, plus_minus, signed_percent
 
 if TYPE_CHECKING:
