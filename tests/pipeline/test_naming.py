@@ -55,10 +55,16 @@ def test_a_pointwise_convolution_may_run_as_a_matrix_product() -> None:
 
 
 def test_a_pad_is_folded_into_the_convolution_after_it() -> None:
-    (found,) = align([CONVOLUTION], [op(PAD), op(CONV)])
+    pad, conv = dataclasses.replace(op(PAD), writes=(5,)), dataclasses.replace(op(CONV), reads=(5,))
+    (found,) = align([CONVOLUTION], [pad, conv])
     assert found is not None
     assert found.key == dataclasses.replace(CONV, input_shape=(1, 8, 10, 10), padding=(1, 3, 3, 5))
     assert (found.op_type, found.macs) == ("CONV_2D", 9)
+
+
+def test_a_pad_that_the_convolution_does_not_read_is_not_folded_into_it() -> None:
+    pad, conv = dataclasses.replace(op(PAD), writes=(5,)), dataclasses.replace(op(CONV), reads=(6,))
+    assert align([CONVOLUTION], [pad, conv]) == [conv]
 
 
 @pytest.mark.parametrize(
@@ -71,6 +77,7 @@ def test_a_pad_is_folded_into_the_convolution_after_it() -> None:
     ],
 )
 def test_only_a_plain_pad_before_a_known_convolution_changes_its_key(ops: list[FileOp]) -> None:
+    ops = [dataclasses.replace(ops[0], writes=(5,)), dataclasses.replace(ops[1], reads=(5,))]
     assert align([CONVOLUTION], ops) == [ops[1]]
 
 
