@@ -24,12 +24,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from statistics import median
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from latency_luts.answer import Answer, FamilyError, Interpolated, Kind
 from latency_luts.key import LutError, OpKey, short
-from latency_luts.warmth import Warmth, checked, cold_share
+from latency_luts.sums import Known, known_between, known_entry, summed
+from latency_luts.warmth import Warmth, checked
 
 if TYPE_CHECKING:
     from latency_luts.interpolate import Interpolator
@@ -201,32 +201,6 @@ class Entry:
 MEASURED: Kind = "measured"
 
 
-class _Known(NamedTuple):
-    """An entry, or what stands for one, with the numbers that a sum needs at hand."""
-
-    entry: Entry | Interpolated
-    ns: float
-    low: float
-    high: float
-    warm: float
-
-
-def _known(entry: Entry) -> _Known:
-    ns = entry.latency_ns_median
-    return _Known(entry, ns, *entry.interval_ns, ns if entry.warm_ns is None else entry.warm_ns)
-
-
-def _known_between(between: Interpolated) -> _Known:
-    """As warm as its neighbours are."""
-    shares = [
-        each.warm_ns / each.latency_ns_median
-        for each in between.neighbours
-        if each.warm_ns is not None and each.latency_ns_median
-    ]
-    warm = between.latency_ns * (median(shares) if shares else 1.0)
-    return _Known(between, between.latency_ns, *between.interval_ns, warm)
-
-
 @dataclass(frozen=True)
 class LatencyTable:
     """Measured kernels of one context. Iterating gives the entries in their order.
@@ -246,8 +220,8 @@ class LatencyTable:
     warmth: Warmth = field(default=(), kw_only=True)
     stored_staircases: tuple[Staircase, ...] | None = field(default=None, repr=False, compare=False, kw_only=True)
     # What was asked before: measured, and interpolated or why not. A search asks the same kernels again and again.
-    _known: dict[OpKey, _Known] = field(init=False, repr=False, compare=False, default_factory=dict)
-    _between: dict[OpKey, _Known | str] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _known: dict[OpKey, Known] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _between: dict[OpKey, Known | str] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         from latency_luts.columns import Columns
@@ -261,7 +235,7 @@ class LatencyTable:
                 raise InvalidTable(
                     f"a table was asked with two entries of {entry.key}", try_="one entry for each kernel"
                 )
-            self._known[entry.key] = _known(entry)
+            self._known[entry.key] = known_entry(entry)
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self.entries)
@@ -298,8 +272,8 @@ class LatencyTable:
             ]
             if None in found:
                 return self._partial(asked, found, on_missing, interpolate, warmth)
-        rows = cast(list[_Known], found)
-        latency_ms, interval_ms, cold = _summed(rows, warmth)
+        rows = cast(list[Known], found)
+        latency_ms, interval_ms, cold = summed(rows, warmth)
         entries = cast(tuple[Entry, ...], tuple([row.entry for row in rows]))
         return Answer(latency_ms, interval_ms, MEASURED, 1.0, entries, kinds=(MEASURED,) * len(rows), cold=cold)
 
@@ -319,7 +293,7 @@ class LatencyTable:
         """|predicted / measured - 1| of measured kernels, each told from the others: where a table knows least."""
         return self._interpolator.left_out()
 
-    def _find(self, key: OpKey) -> _Known | None:
+    def _find(self, key: OpKey) -> Known | None:
         from latency_luts.columns import Columns
 
         if not isinstance(self.entries, Columns):
@@ -329,10 +303,10 @@ class LatencyTable:
             return None
         if len(self._known) >= _MAX_CACHED:
             self._known.clear()
-        return self._known.setdefault(key, _known(entry))
+        return self._known.setdefault(key, known_entry(entry))
 
     def _partial(
-        self, asked: tuple[OpKey, ...], found: list[_Known | None], on_missing: OnMissing, interpolate: bool, warmth: Warmth
+        self, asked: tuple[OpKey, ...], found: list[Known | None], on_missing: OnMissing, interpolate: bool, warmth: Warmth
     ) -> Answer:
         """The answer to a sum that is not all measured. With a kernel missing, all are as cold as in a large network."""
         told = [each or (self._estimate(key) if interpolate else "") for each, key in zip(found, asked, strict=True)]
@@ -341,7 +315,7 @@ class LatencyTable:
             reason = next(each for each in told if isinstance(each, str))
             raise MissingKernel(tuple(dict.fromkeys(missing)), self.context, reason)
         rows = [each for each in told if not isinstance(each, str)]
-        latency_ms, interval_ms, cold = _summed(rows, () if missing else warmth)
+        latency_ms, interval_ms, cold = summed(rows, () if missing else warmth)
         entries = tuple([row.entry for row in rows if not isinstance(row.entry, Interpolated)])
         known = Answer(
             latency_ms=None if missing else latency_ms,
@@ -363,13 +337,13 @@ class LatencyTable:
         )
         return dataclasses.replace(known, bounds=bounds, bound_ms=(below, above))
 
-    def _estimate(self, key: OpKey) -> _Known | str:
+    def _estimate(self, key: OpKey) -> Known | str:
         told = self._between.get(key)
         if told is None:
             if len(self._between) >= _MAX_CACHED:
                 self._between.clear()
             between = self._interpolator.at(key)
-            told = between if isinstance(between, str) else _known_between(between)
+            told = between if isinstance(between, str) else known_between(between)
             self._between[key] = told
         return told
 
@@ -380,17 +354,7 @@ class LatencyTable:
         return Interpolator(self.entries)
 
 
-def _summed(rows: Sequence[_Known], warmth: Warmth) -> tuple[float, tuple[float, float], float]:
-    """Latency and interval in ms, and how cold the kernels are."""
-    ns, low, high = math.fsum([r.ns for r in rows]), math.fsum([r.low for r in rows]), math.fsum([r.high for r in rows])
-    if not warmth:
-        return ns / 1e6, (low / 1e6, high / 1e6), 1.0
-    cold = cold_share(warmth, ns / 1e6)
-    saved = (1 - cold) * (ns - math.fsum([r.warm for r in rows]))
-    return (ns - saved) / 1e6, (max(0.0, low - saved) / 1e6, max(0.0, high - saved) / 1e6), cold
-
-
-def _kind(told: _Known | str) -> Kind:
+def _kind(told: Known | str) -> Kind:
     if isinstance(told, str):
         return "missing"
     return "interpolated" if isinstance(told.entry, Interpolated) else MEASURED

@@ -24,6 +24,7 @@ from pipeline.installing import install_bundles
 from pipeline.numerics import Agreement, accuracy_row, check_on_device
 from pipeline.profiling import launch_files, launches_to_go, load_launches, measure
 from pipeline.request import Request, check_same_device, command_of, plan_of
+from pipeline.resume import with_resume
 from pipeline.runfolder import RunFolder
 from pipeline.settings import Settings
 from pipeline.subjects import Subject, check_formats, fitting, subjects_of
@@ -193,9 +194,7 @@ def _with_resume(error: DeviceError, folder: Path, console: Console) -> DeviceEr
     """The same error, which says how to go on."""
     if launch_files(folder):
         console.say(f"what was measured until then is in {folder}")
-    what = str(error).removesuffix(f"; try: {error.try_}")
-    again = shlex.join(["handset", "bench", "--resume", str(folder)])
-    return type(error)(what, try_=f"{error.try_}, then {again}" if error.try_ else again)
+    return with_resume(error, shlex.join(["handset", "bench", "--resume", str(folder)]))
 
 
 def _accuracy(subject: Subject, cases: Sequence[Deployed], agreements: dict[str, Agreement]) -> dict[str, Any] | None:

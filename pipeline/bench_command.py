@@ -11,7 +11,6 @@ from typing import Any
 from pipeline.arguments import count, duration, mask, percent, seconds, words
 
 UNSTABLE = 4
-STOPPED = 130
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,6 +82,7 @@ def _bench(arguments: argparse.Namespace) -> int:
     from pipeline.bench import bench
     from pipeline.console import Console
     from pipeline.report import terminal
+    from pipeline.resume import stopped
     from pipeline.runfolder import check_writable, write_json
 
     check_writable("--json", arguments.json)
@@ -93,8 +93,7 @@ def _bench(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         if console.run_folder is not None:
             again = shlex.join(["handset", "bench", "--resume", str(console.run_folder)])
-            console.say(f"stopped; what was measured is in {console.run_folder}; go on with: {again}")
-            return STOPPED
+            return stopped(console, again)
         raise
     if arguments.json is not None:
         write_json(arguments.json, document)

@@ -82,17 +82,16 @@ def planned(plan: Mapping[str, Any], folder: Path) -> Request:
 
     Raises: UsageError: the plan is damaged, or that of another command.
     """
-    if plan.get("kind") != KIND:
-        raise UsageError(f"{folder} is a run of handset {str(plan.get('kind'))[:20]}, not of handset bench")
+    check_kind(plan, KIND, folder)
     try:
         gates = plan.get("gates", {})
         return Request(
-            models=_texts(plan, "models"),
-            device=_text(plan["device"]),
-            runtimes=_texts(plan, "runtimes"),
-            bundles=_texts(plan, "bundles"),
-            aars=_texts(plan, "aars"),
-            delegate=_text(plan.get("delegate", "")),
+            models=read_texts(plan, "models"),
+            device=read_text(plan["device"]),
+            runtimes=read_texts(plan, "runtimes"),
+            bundles=read_texts(plan, "bundles"),
+            aars=read_texts(plan, "aars"),
+            delegate=read_text(plan.get("delegate", "")),
             gates=None if gates is None else read_numbers(Gates(), gates),
             keep_settings=plan.get("keep_settings") is True,
             allow_mismatch=plan.get("allow_mismatch") is True,
@@ -102,6 +101,12 @@ def planned(plan: Mapping[str, Any], folder: Path) -> Request:
         )
     except (KeyError, TypeError) as error:
         raise UsageError(f"the plan of {folder} is damaged: {error}", try_="a new run") from error
+
+
+def check_kind(plan: Mapping[str, Any], kind: str, folder: Path) -> None:
+    """Raises: UsageError: the plan is that of another command."""
+    if plan.get("kind") != kind:
+        raise UsageError(f"{folder} is a run of handset {str(plan.get('kind'))[:20]}, not of handset {kind}")
 
 
 def check_same_device(plan: Mapping[str, Any], device: DeviceDescription, folder: Path) -> None:
@@ -140,17 +145,17 @@ def command_of(request: Request) -> str:
     return shlex.join([*words, *(name for name, on in switches.items() if on)])
 
 
-def _text(value: Any) -> str:
+def read_text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r:.80} is no text")
     return value
 
 
-def _texts(plan: Mapping[str, Any], key: str) -> tuple[str, ...]:
+def read_texts(plan: Mapping[str, Any], key: str) -> tuple[str, ...]:
     values = plan.get(key, [])
     if not isinstance(values, list):
         raise TypeError(f"{key} is no list")
-    return tuple(map(_text, values))
+    return tuple(map(read_text, values))
 
 
 def read_numbers(default: Limits, given: Any) -> Limits:

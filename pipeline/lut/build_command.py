@@ -13,8 +13,6 @@ from pipeline.arguments import count, mask, minutes, percent, seconds, words
 if TYPE_CHECKING:
     from pipeline.sweep.request import BuildRequest
 
-STOPPED = 130
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
@@ -58,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _build(arguments: argparse.Namespace) -> int:
     from pipeline.console import Console, printable
+    from pipeline.resume import stopped
     from pipeline.runfolder import PAGE, check_writable, write_json
     from pipeline.sweep.build import build
 
@@ -70,8 +69,7 @@ def _build(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         if console.run_folder is not None:
             again = shlex.join(["handset", "lut", "build", "--resume", str(console.run_folder)])
-            console.say(f"stopped; what was measured is in {console.run_folder}; go on with: {again}")
-            return STOPPED
+            return stopped(console, again)
         raise
     if arguments.json is not None:
         write_json(arguments.json, document)

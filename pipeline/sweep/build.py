@@ -27,6 +27,7 @@ from pipeline.graph import kernels
 from pipeline.installing import install_bundles
 from pipeline.lut_build import context_of
 from pipeline.request import check_same_device
+from pipeline.resume import with_resume
 from pipeline.runfolder import RunFolder
 from pipeline.subjects import subjects_of
 from pipeline.sweep import sampling, warmth
@@ -133,8 +134,7 @@ def build(request: BuildRequest, console: Console) -> dict[str, Any]:
                     shutil.rmtree(folder, ignore_errors=True)
                 elif folder is not None and isinstance(error, DeviceError):
                     again = shlex.join(["handset", "lut", "build", "--resume", str(folder)])
-                    what = str(error).removesuffix(f"; try: {error.try_}")
-                    raise type(error)(what, try_=f"{error.try_}, then {again}" if error.try_ else again) from error
+                    raise with_resume(error, again) from error
                 raise
     document["stages_s"] = {**console.seconds, "all": time.monotonic() - start_s}
     _finish(request, console, document, table)

@@ -14,7 +14,7 @@ from devices.transport import DeviceDescription
 from latency_luts import OpKey
 from latency_luts.key import InvalidKey
 from pipeline.errors import UsageError
-from pipeline.request import IDENTITY, read_numbers
+from pipeline.request import IDENTITY, check_kind, read_numbers, read_text, read_texts
 from pipeline.settings import Settings
 from pipeline.sweep.grid import Grid
 from pipeline.version import VERSION
@@ -90,19 +90,18 @@ def planned(plan: Mapping[str, Any], folder: Path) -> BuildRequest:
 
     Raises: UsageError: the plan is damaged, or that of another command.
     """
-    if plan.get("kind") != KIND:
-        raise UsageError(f"{folder} is a run of handset {str(plan.get('kind'))[:20]}, not of handset lut build")
+    check_kind(plan, KIND, folder)
     try:
         gates, grid = plan["gates"], plan["grid"]
         return BuildRequest(
-            models=tuple(map(_text, plan["models"])),
-            kernels=tuple(OpKey.parse(text) for text in plan["kernels"]),
+            models=read_texts(plan, "models"),
+            kernels=tuple(OpKey.parse(text) for text in read_texts(plan, "kernels")),
             grid=None if grid is None else _grid(grid),
-            device=_text(plan["device"]),
-            runtime=_text(plan["runtime"]),
-            bundle=_text(plan["bundle"]),
-            aars=tuple(map(_text, plan["aars"])),
-            delegate=_text(plan["delegate"]),
+            device=read_text(plan["device"]),
+            runtime=read_text(plan["runtime"]),
+            bundle=read_text(plan["bundle"]),
+            aars=read_texts(plan, "aars"),
+            delegate=read_text(plan["delegate"]),
             budget_s=float(plan["budget_s"]),
             error=float(plan["error"]),
             keep_settings=plan["keep_settings"] is True,
@@ -137,12 +136,6 @@ def command_of(request: BuildRequest) -> str:
     elif request.grid != USUAL_GRID or request.kernels:
         words += ["--grid", "FILE"]
     return shlex.join(words)
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r:.80} is no text")
-    return value
 
 
 def _grid(table: Any) -> Grid:

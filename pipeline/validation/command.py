@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.arguments import count, mask, percent, seconds
-
-UNSTABLE = 4
-STOPPED = 130
+from pipeline.bench_command import UNSTABLE
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,6 +93,7 @@ def _seed(text: str) -> int:
 
 def _validate(arguments: argparse.Namespace) -> int:
     from pipeline.console import Console
+    from pipeline.resume import stopped
     from pipeline.runfolder import check_writable, write_json
     from pipeline.validation.run import PAGE, Asked, resume_words, validate_table
     from pipeline.validation.summary import summarise
@@ -114,9 +113,7 @@ def _validate(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         if console.run_folder is None:
             raise
-        again = resume_words(arguments.lut, console.run_folder)
-        console.say(f"stopped; what was measured is in {console.run_folder}; go on with: {again}")
-        return STOPPED
+        return stopped(console, resume_words(arguments.lut, console.run_folder))
     if arguments.json is not None:
         write_json(arguments.json, document)
     assert console.run_folder is not None

@@ -20,6 +20,7 @@ from pipeline.bench import bench
 from pipeline.console import Console
 from pipeline.errors import CheckFailed, UsageError
 from pipeline.request import Request
+from pipeline.resume import with_resume
 from pipeline.settings import Settings
 from pipeline.validation.alone import measure_alone
 from pipeline.validation.baselines import Predicted, by_forests, by_kernels_alone, by_macs
@@ -161,8 +162,7 @@ def _resumable(lut: Path, console: Console) -> Iterator[None]:
         if words in what:
             raise type(error)(what.replace(words, again)) from error
         if (console.run_folder / runfolder.RESULT).exists():
-            what = what.removesuffix(f"; try: {error.try_}")
-            raise type(error)(what, try_=f"{error.try_}, then {again}" if error.try_ else again) from error
+            raise with_resume(error, again) from error
         raise
 
 

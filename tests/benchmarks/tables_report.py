@@ -278,7 +278,8 @@ def kind(text: str) -> str:
 def _inside(found: Judged, document: Mapping[str, Any]) -> list[str]:
     """Where sums and networks part: the whole against its own profile, and each kind of kernel against its entries."""
     entries, added = document["entries"], document["overhead"]["ns"] / 1e3
-    whole, kinds = [], {}  # type: ignore[var-annotated]
+    whole: list[float] = []
+    kinds: dict[str, list[Any]] = {}
     for row, truth in zip(found.rows, found.truth, strict=True):
         if not row["inside"]:
             continue
