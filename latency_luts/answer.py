@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from latency_luts.entry import Entry
     from latency_luts.key import OpKey
-    from latency_luts.table import Entry
 
 Kind = Literal["measured", "interpolated", "missing"]
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
+from latency_luts.entry import MAX_CHARS, Entry
+from latency_luts.errors import InvalidTable
 from latency_luts.family import PARTS
 from latency_luts.key import OpKey
-from latency_luts.table import Entry, InvalidTable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -201,6 +202,4 @@ def _wrong_texts(networks: tuple[NDArray[np.int64], pa.Array], kernels: pa.Chunk
 
 
 def _is_text(text: object) -> bool:
-    from latency_luts.table import MAX_CHARS
-
     return isinstance(text, str) and len(text) <= MAX_CHARS and text.isprintable()

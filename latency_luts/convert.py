@@ -17,9 +17,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from latency_luts.entry import Context, Entry
+from latency_luts.errors import InvalidTable
+from latency_luts.files import TABLE, one_line, read_bounded, refused, write_atomically
 from latency_luts.key import LutError, OpKey, short
-from latency_luts.store import read_bounded, refused, write_atomically
-from latency_luts.table import Context, Entry, InvalidTable, LatencyTable
+from latency_luts.table import LatencyTable
 
 MAX_CSV_BYTES = 256 * 2**20
 MAX_ROWS = 200_000
@@ -71,17 +73,17 @@ def import_csv(path: str | os.PathLike[str], context: Context) -> LatencyTable:
             if entry.key in entries:
                 raise InvalidTable(f"{entry.key} is there twice")
         except (LutError, ValueError, RecursionError) as error:
-            raise refused(path, f"line {number}: {short(str(error))}") from error
+            raise refused(path, f"line {number}: {one_line(error)}") from error
         entries[entry.key] = entry
     return LatencyTable(context, tuple(entries.values()))
 
 
-def read_text(path: Path, limit: int) -> str:
-    """A plain UTF-8 file, a byte order mark left out. Raises TableFileError: absent, larger, a pickle, not text."""
+def read_text(path: Path, limit: int, what: str = TABLE) -> str:
+    """A plain UTF-8 file, a byte order mark left out. Raises TableFileError: absent, empty, larger, a pickle, not text."""
     try:
-        return read_bounded(path, limit).decode("utf-8-sig")
+        return read_bounded(path, limit, what).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise refused(path, f"byte {error.start} is not UTF-8 text") from error
+        raise refused(path, f"byte {error.start} is not UTF-8 text", what) from error
 
 
 def imported_entry(key: OpKey, latency_ns: float, half_width: float, origin: str) -> Entry:
@@ -124,13 +126,20 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise refused(path, f"it has more than {MAX_ROWS} rows")
     header = tuple(_cells(path, 1, lines[0]))
     if header not in (COLUMNS, COLUMNS[:-1]):  # earlier files have no warm times
-        raise refused(path, f"line 1 has other columns than {','.join(COLUMNS)}: {short(lines[0])}")
+        raise refused(path, f"line 1 has other columns than {','.join(COLUMNS)}: {_difference(header)}")
     for number, line in enumerate(lines[1:], 2):
         if line.strip():
             cells = _cells(path, number, line)
             if len(cells) != len(header):
                 raise refused(path, f"line {number} has {len(cells)} cells instead of {len(header)}")
             yield number, cells + [""] * (len(COLUMNS) - len(cells))
+
+
+def _difference(header: tuple[str, ...]) -> str:
+    lacking = ",".join(name for name in COLUMNS[:-1] if name not in header)
+    others = ",".join(name for name in header if name not in COLUMNS)
+    words = [f"it lacks {lacking}"] * bool(lacking) + [f"it has {short(others)}"] * bool(others)
+    return ", ".join(words) or "they are in another order, or there twice"
 
 
 def _cells(path: Path, number: int, line: str) -> list[str]:

@@ -15,14 +15,16 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from latency_luts.entry import Context
+from latency_luts.errors import InvalidTable
 from latency_luts.key import OpKey, short
-from latency_luts.table import Context, InvalidTable
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from latency_luts.table import Entry, LatencyTable
+    from latency_luts.entry import Entry
+    from latency_luts.table import LatencyTable
 
 ENOUGH = 8
 """Kernels from which on their scatter can be told; with fewer the intervals are believed."""

@@ -27,7 +27,7 @@ _INT = re.compile(r"[0-9]{1,10}")
 
 
 class LutError(Exception):
-    """Base of this package's errors; the tree is drawn in `latency_luts.table`.
+    """Base of this package's errors; the tree is drawn in `latency_luts.errors`.
 
     Args:
         message: what was asked and what was found, one line without a full stop.

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from latency_luts.convert import Unmapped, imported_entry, read_text
+from latency_luts.entry import Context, Entry
+from latency_luts.files import one_line, refused, write_atomically
 from latency_luts.key import LutError, OpKey, short
-from latency_luts.store import refused, write_atomically
-from latency_luts.table import Context, Entry, LatencyTable
+from latency_luts.table import LatencyTable
 
 MAX_JSON_BYTES = 64 * 2**20
 MAX_LAYERS = 10_000
@@ -123,7 +124,7 @@ def import_netadapt(
                         Unmapped(f"{name} {channels}", "another layer has another time for the same kernel")
                     )
         except (LutError, ValueError, TypeError, KeyError, OverflowError) as error:
-            raise refused(path, f"layer {short(name)}: {short(str(error))}") from error
+            raise refused(path, f"layer {short(name)}: {one_line(error)}") from error
     return LatencyTable(context, tuple(entries.values())), tuple(unmapped)
 
 
@@ -179,7 +180,7 @@ def _read(path: Path) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise refused(path, f"line {error.lineno}: it is no JSON: {error.msg}") from error
     except (ValueError, RecursionError) as error:
-        raise refused(path, f"it is no table: {short(str(error))}") from error
+        raise refused(path, f"it is no table: {one_line(error)}") from error
     if not isinstance(found, dict) or len(found) > MAX_LAYERS:
         raise refused(path, f"it is no object of at most {MAX_LAYERS} layers")
     return found

@@ -17,15 +17,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from latency_luts.errors import InvalidTable
 from latency_luts.family import LEAST_NS, member
 from latency_luts.key import OpKey, short
-from latency_luts.table import InvalidTable
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from latency_luts.table import Entry, LatencyTable
+    from latency_luts.entry import Entry
+    from latency_luts.table import LatencyTable
 
 STEPS = (2, 4, 8, 16, 32, 64)
 SIGNIFICANCE = 1e-6

@@ -19,34 +19,21 @@ import hashlib
 import io
 import json
 import os
-import re
-import secrets
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from latency_luts.columns import Columns
-from latency_luts.key import LutError, short
+from latency_luts.entry import Context
+from latency_luts.errors import InvalidTable, NewerSchema, SimulatedTable, TableFileError
+from latency_luts.files import one_line, read_bounded, refused, shown, write_atomically
+from latency_luts.key import LutError
 from latency_luts.staircase import MAX_STAIRCASES, Jump, Staircase
-from latency_luts.table import (
-    SCHEMA_VERSION,
-    Context,
-    ContextMismatch,
-    Entry,
-    InvalidTable,
-    LatencyTable,
-    NewerSchema,
-    SimulatedTable,
-    TableFileError,
-    TableStorageError,
-)
+from latency_luts.table import SCHEMA_VERSION, LatencyTable
 from latency_luts.warmth import WarmthPoint
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-OnDuplicate = Literal["error", "first", "second"]
 
 # Bounds on what `load` takes in. A table of 1,000 kernels with 1,000 samples each has 8 MB.
 MAX_FILE_BYTES = 256 * 2**20
@@ -101,7 +88,7 @@ def save(table: LatencyTable, path: str | os.PathLike[str], *, allow_simulated: 
         raise SimulatedTable(
             f"saving the table of {table.context.device} to {shown(path)} was asked, and its numbers come from a simulated or"
             " replayed device",
-            try_="measure on a device, or allow_simulated=True, which marks the file",
+            try_="numbers of a device; in Python allow_simulated=True, which marks the file",
         )
     write_atomically(_serialise(table), path)
 
@@ -129,47 +116,6 @@ def load(path: str | os.PathLike[str]) -> LatencyTable:
     # What pyarrow raises for damaged files, and json and the constructors for a header of another shape.
     except (pa.ArrowException, OSError, ValueError, TypeError, KeyError, MemoryError, RecursionError) as error:
         raise refused(path, f"cut short, damaged or no latency table: {one_line(error)}") from error
-
-
-def merge(a: LatencyTable, b: LatencyTable, *, on_duplicate: OnDuplicate = "error") -> LatencyTable:
-    """One table with the entries of both, those of `a` first.
-
-    `created` alone may differ (the later text is kept): it says when a table was made, not how its kernels ran. A kernel
-    with the same measurement in both is one entry that names the networks of both.
-
-    Args:
-        on_duplicate: for a kernel that was measured in both, differently: refuse, or keep the entry of `a` ("first") or
-            `b` ("second"). Samples are not pooled, as their noise correction belongs to the run that took them.
-
-    Raises:
-        ContextMismatch: the contexts differ; `fields` says where.
-        InvalidTable: a kernel was measured in both, and `on_duplicate` is "error".
-    """
-    names = tuple(each.name for each in dataclasses.fields(Context) if each.name != "created")
-    differ = tuple(name for name in names if getattr(a.context, name) != getattr(b.context, name))
-    if differ:
-        pairs = ", ".join(
-            f"{name} ({short(getattr(a.context, name))}, {short(getattr(b.context, name))})" for name in differ
-        )
-        raise ContextMismatch(f"merging two tables was asked, and their contexts differ in {pairs}", differ)
-    merged = {entry.key: entry for entry in a}
-    for entry in b:
-        known = merged.get(entry.key)
-        merged[entry.key] = entry if known is None else _join(known, entry, on_duplicate)
-    context = dataclasses.replace(a.context, created=max(a.context.created, b.context.created))
-    return LatencyTable(context, tuple(merged.values()), warmth=a.warmth or b.warmth)
-
-
-def _join(a: Entry, b: Entry, on_duplicate: OnDuplicate) -> Entry:
-    networks = tuple(dict.fromkeys(a.networks + b.networks))
-    first, second = (dataclasses.replace(entry, networks=networks) for entry in (a, b))
-    if first == second or on_duplicate == "first":
-        return first
-    if on_duplicate == "second":
-        return second
-    raise InvalidTable(
-        f"merging two tables was asked, and both have measured {a.key}", try_="on_duplicate='first' or 'second'"
-    )
 
 
 def _schema() -> pa.Schema:
@@ -221,8 +167,10 @@ def _serialise(table: LatencyTable) -> bytes:
 
 def _footer_start(data: bytes) -> int:
     """Where the footer begins: a Parquet file ends with the footer, its length (4 bytes) and the magic (4 bytes)."""
-    if len(data) < 12 or data[:4] != _MAGIC or data[-4:] != _MAGIC:
-        raise ValueError("it does not begin and end as a Parquet file does")
+    if data[:4] != _MAGIC:
+        raise ValueError("it does not begin as a Parquet file does")
+    if len(data) < 12 or data[-4:] != _MAGIC:
+        raise ValueError("it does not end as a Parquet file does")
     start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
     if start < 4:
         raise ValueError("its footer is longer than the file")
@@ -243,59 +191,6 @@ def _check_seal(data: bytes) -> None:
         raise ValueError("it has no digest, so handset did not write it as a latency table")
     if hashlib.sha256(data[:body] + data[footer:]).digest() != data[body + len(_SEAL) : footer]:
         raise ValueError("its bytes are not those that were written")
-
-
-def write_atomically(data: bytes, path: Path) -> None:
-    # A short name of its own: the target's name may already have all the length that a file system allows.
-    temporary = path.parent / f".handset-{secrets.token_hex(8)}.tmp"
-    try:
-        try:
-            with open(temporary, "xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise TableStorageError(
-            f"saving a table of {len(data)} bytes to {shown(path)} was asked, and the system said: {one_line(error)}",
-            try_="another folder, or free space there; nothing was changed",
-        ) from error
-    # The file is in place; a file system that cannot sync a folder has no bearing on that.
-    with suppress(OSError):
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def read_bounded(path: Path, limit: int) -> bytes:
-    """The bytes of a plain file.
-
-    Raises:
-        TableFileError: absent, no file, larger than `limit` bytes, or a pickle.
-    """
-    try:
-        if path.exists() and not path.is_file():  # opening a pipe would wait for a writer
-            raise refused(path, "it is not a file")
-        with open(path, "rb") as file:
-            data = file.read(limit + 1)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise refused(path, one_line(error)) from error
-    if len(data) > limit:
-        raise refused(path, f"it is larger than {limit} bytes")
-    if _is_pickle(data):
-        raise refused(path, "it is a pickle, which could run code of its writer and is never opened")
-    return data
-
-
-def _is_pickle(data: bytes) -> bool:
-    """Protocols 2 to 5 begin with 0x80 and their number, 0 with the mark of a list, a dict or a class, 1 with an empty one."""
-    return bool(re.match(rb"\x80[\x02-\x05]|\(?[dl]p?[0-9]*\n|[\]}]q\x00|c[A-Za-z_][\w.]*\n[A-Za-z_]\w*\n", data))
 
 
 def _deserialise(data: bytes, path: Path) -> tuple[int, Stored]:
@@ -382,16 +277,3 @@ def _to_staircases(stored: list[Any] | None) -> tuple[Staircase, ...] | None:
     if len({(each.family, each.axis) for each in found}) < len(found):
         raise InvalidTable("two of its staircases are of one family and axis")
     return found
-
-
-def refused(path: Path, found: str) -> TableFileError:
-    return TableFileError(f"reading the latency table {shown(path)} was asked: {found}", try_="make the file again")
-
-
-def shown(path: Path) -> str:
-    return str(path) if str(path).isprintable() else repr(str(path))  # a line break in a name must not break the line
-
-
-def one_line(value: object) -> str:
-    text = value.strerror if isinstance(value, OSError) and value.strerror else str(value)
-    return " ".join(text.split())[:200] or type(value).__name__

@@ -110,7 +110,8 @@ ROW = "add[in=1x3 act=none dtype=float32],1000.5,1.0,2000.0,3 1 2,,Add"
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("", "line 1 has other columns"), ("a,b\n1,2\n", "line 1 has other columns"), (HEADER.replace(",", ";"), "line 1"),
+        ("", "it is empty"), ("\n", "line 1 has other columns"),
+        ("a,b\n1,2\n", "line 1 has other columns"), (HEADER.replace(",", ";"), "line 1"),
         (f"{HEADER}\n{ROW}\n{ROW}\n", "line 3: .*twice"), (f"{HEADER}\n{ROW},\n", "line 2 has 8 cells"),
         (f"{HEADER}\n{ROW[:-4]}\n", "line 2 has 6 cells"), (f"{HEADER}\n\n{ROW},x,y,z\n", "line 3"),
         (f'{HEADER}\n"{ROW}\n', "line 2 is no CSV"), (f'{HEADER}\n"a"b,\n', "line 2 is no CSV"),

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from latency_luts import Answer, Context, Entry, LatencyTable, MissingKernel, OpKey, interpolate
+from latency_luts import Answer, Context, Entry, LatencyTable, MissingKernel, OpKey, family_fit, interpolate, neighbours
 
 CONTEXT = Context(
     device="host", soc="", os_build="", abi="x86_64", runtime="onnxruntime", runtime_version="1.31.1", runtime_sha256="",
@@ -51,7 +51,7 @@ def test_a_kernel_between_measured_ones_is_told_with_its_error_and_its_neighbour
     assert high >= answer.latency_ms * (1 + told.error.half_width) - 1e-12
     assert told.error in answer.errors and told.error.points == 75 and told.error.tested > 60
     assert "in=1xCxSxS out=D" in told.error.family and "c_in % 4 == 0" in told.error.family
-    assert 2 <= len(told.neighbours) <= interpolate.NEIGHBOURS + 2
+    assert 2 <= len(told.neighbours) <= neighbours.NEIGHBOURS + 2
     assert all(each in table.entries for each in told.neighbours)
     assert answer.measured_share == 0.0
 
@@ -215,10 +215,12 @@ def test_it_is_exact_at_measured_points(data: st.DataObject) -> None:
 
 def test_a_trend_does_not_lead_beyond_the_neighbours() -> None:
     """Two neighbours of 5 and 6 us, whatever a trend says that the rest of the family gave."""
-    away, ns = np.array([[-1.0, 1.0]]), np.array([5e3, 6e3])
+    near = neighbours.Around(np.array([[-1.0, 1.0]]), np.zeros((1, 1))).neighbours(np.array([0]))
+    used = near.weights[0] > 0
+    assert near.used[0, used].tolist() == [0, 1]
     for own, wanted in ((1e9, 6e3), (1e-9, 5e3), (11.0, 5.5e3)):
-        told, used = interpolate._combine(away, ns, np.array([10.0, 12.0]), own)
-        assert told == pytest.approx(wanted) and used.tolist() == [0, 1]
+        ns, trends = np.array([5e3, 6e3])[near.used], np.array([10.0, 12.0])[near.used]
+        assert family_fit.combine(near, ns, trends, np.array([own])) == pytest.approx(wanted)
 
 
 @settings(max_examples=15, deadline=None)
@@ -237,11 +239,11 @@ def _without(table: LatencyTable, entry: Entry) -> LatencyTable:
     return LatencyTable(table.context, tuple(each for each in table if each is not entry))
 
 
-@pytest.mark.parametrize("step", interpolate.STEPS)
+@pytest.mark.parametrize("step", family_fit.STEPS)
 def test_the_leave_one_out_error_is_that_of_tables_without_the_kernel(
     monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    monkeypatch.setattr(interpolate, "STEPS", (step,))
+    monkeypatch.setattr(family_fit, "STEPS", (step,))
     noise = np.random.default_rng(step)
     drawn = zip(noise.integers(1, 13, 40), noise.integers(1, 13, 40), noise.choice([7, 14, 28], 40), strict=True)
     points = {(8 * int(c_in), 8 * int(c_out), int(size)) for c_in, c_out, size in drawn}

@@ -114,7 +114,8 @@ def test_a_file_of_netadapts_own_fields(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "found"),
     [
-        ("", "line 1"), ("{", "line 1"), ("[]", "no object"), ('{"a": 1, "a": 2}', "'a' is there twice"), ('{"a": []}', "'a'"),
+        ("", "it is empty"), ("{", "line 1"),
+        ("[]", "no object"), ('{"a": 1, "a": 2}', "'a' is there twice"), ('{"a": []}', "'a'"),
         ('{"a": {}}', "has no is_depthwise"), ("{\n\n!", "line 3"), ("[" * 99999, "no table"), ('{"a": NaN}', "'a'"),
         ({"a": {**LAYER, "latency": []}}, "no object of times"), ({"a": {**LAYER, "latency": {"8": 1}}}, "c_in,c_out"),
         ({"a": {**LAYER, "latency": {"8,-1": 1}}}, "c_in,c_out"), ({"a": {**LAYER, "latency": {"8,16": -1}}}, "at least 0"),

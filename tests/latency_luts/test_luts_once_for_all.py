@@ -188,7 +188,7 @@ NAME = "Conv-input:224x224x3-output:112x112x32"
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("", "line 1"), ("[]", "line 1"), ("just text", "line 1"), (f"{NAME}: 3", "line 1"), (f"{NAME}: [1]", "line 1"),
+        ("", "it is empty"), ("[]", "line 1"), ("just text", "line 1"), (f"{NAME}: 3", "line 1"), (f"{NAME}: [1]", "line 1"),
         (f"{NAME}: {{count: 1}}", "has no mean"), (f"{NAME}: {{mean: abc}}", "line 1: .*mean"),
         (f"{NAME}: {{mean: -1}}", "mean"), (f"{NAME}: {{mean: .nan}}", "mean"), (f"{NAME}: {{mean: .inf}}", "mean"),
         (f"{NAME}: {{mean: 1e999}}", "not a finite"),

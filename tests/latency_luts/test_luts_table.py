@@ -175,7 +175,7 @@ def test_the_public_surface() -> None:
     errors = [each for name in latency_luts.__all__ if isinstance(each := getattr(latency_luts, name), type)]
     errors = [each for each in errors if issubclass(each, Exception)]
     assert all(issubclass(each, LutError) and each.exit_status in (1, 2) for each in errors)
-    drawn = latency_luts.table.__doc__ or ""
+    drawn = latency_luts.errors.__doc__ or ""
     assert all(f"{each.__name__} " in drawn for each in errors)
 
 
