@@ -16,6 +16,8 @@ from pipeline.fusion.use import OpUse
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from pipeline.fusion.ir import Graph
+
 __all__ = ["Counts", "Layer", "OpUse", "count", "count_macs", "kernels", "nchwc_block"]
 
 RUNTIMES = ("onnxruntime", "litert", "tflite")
@@ -43,16 +45,26 @@ def kernels(
         ModelError: the network fails on that input, or depends on values.
         UnsupportedOp: it calls something whose kernels are not known beforehand.
     """
-    from pipeline.fusion import onnxruntime, xnnpack
-    from pipeline.fusion.rules import XNNPACK
     from pipeline.fusion.tracing import trace
 
-    if runtime not in RUNTIMES:
-        raise UsageError(f"kernels were asked for the runtime {runtime!r}", try_=", ".join(RUNTIMES))
-    graph = trace(model, _shape(example))
+    _check_runtime(runtime)
+    return kernels_of(trace(model, _shape(example)), runtime, abi=abi, block=block)
+
+
+def kernels_of(graph: Graph, runtime: str, *, abi: str = "", block: int | None = None) -> list[OpUse]:
+    """The same of a network that was traced or read from a file; its graph is used up by this."""
+    from pipeline.fusion import onnxruntime, xnnpack
+    from pipeline.fusion.rules import XNNPACK
+
+    _check_runtime(runtime)
     if runtime == "onnxruntime":
         return onnxruntime.kernels(graph, nchwc_block(abi) if block is None else block)
     return xnnpack.kernels(graph, XNNPACK[runtime])
+
+
+def _check_runtime(runtime: str) -> None:
+    if runtime not in RUNTIMES:
+        raise UsageError(f"kernels were asked for the runtime {runtime!r}", try_=", ".join(RUNTIMES))
 
 
 def nchwc_block(abi: str = "") -> int:

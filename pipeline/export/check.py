@@ -12,6 +12,9 @@ _ONNX_DOMAINS = ("", "ai.onnx.ml", "com.microsoft")
 # The names that onnx gives to what onnxruntime's C API can be fed from plain bytes.
 _FIXED_SIZE = ("FLOAT", "FLOAT16", "DOUBLE", "INT8", "UINT8", "INT16", "UINT16", "INT32", "UINT32", "INT64", "BOOL")
 
+MAX_BYTES = (2 << 30) - 1
+"""What protobuf and flatbuffers can hold; nothing larger is read into memory."""
+
 
 @dataclass(frozen=True)
 class FileInfo:
@@ -33,6 +36,9 @@ def check_file(path: Path) -> FileInfo:
         StorageError: the file cannot be read.
     """
     try:
+        if (size := path.stat().st_size) > MAX_BYTES:
+            what = f"{path.name} has {size >> 20:,} MiB, and a {path.suffix} model at most {MAX_BYTES >> 20:,}"
+            raise ModelError(what, try_="the path of a model file")
         return _check_onnx(path) if path.suffix == ".onnx" else _check_tflite(path)
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror or error}", try_="the path of a model file") from error

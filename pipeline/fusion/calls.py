@@ -229,6 +229,7 @@ CALLS: dict[str, Call] = {
     "cat": Call(("tensors", "dim"), _axis(0)),
     "chunk": Call(("input", "chunks", "dim"), _split),
     "split": Call(("input", "split_size_or_sections", "dim"), _split),
+    "index_select": Call(("input", "dim", "index"), _axis(0)),
     "permute": Call(("input",), _permutation),
     "transpose": Call(("input", "dim0", "dim1"), _swap),
     "pad": Call(("input", "pad", "mode", "value"), _pad),

@@ -143,6 +143,11 @@ def _select(node: Node) -> list[Node]:
     return steps
 
 
+def _gather(node: Node) -> list[Node]:
+    """Which places are picked is a constant, and no part of what a kernel is."""
+    return [made(node, "Gather", node.inputs[:1], node.output, axis=node.attributes["dim"])]
+
+
 def _largest(node: Node) -> list[Node]:
     if node.attributes["size"] != (1, 1):
         raise unknown(node, RUNTIME)
@@ -208,6 +213,7 @@ ENTRIES: dict[str, Callable[[Node], Sequence[Node]]] = {
     "permute": _layout_stays,
     "transpose": _layout_stays,
     "select": _select,
+    "index_select": _gather,
     "pixel_shuffle": _one("DepthToSpace", lambda node: {"blocksize": node.attributes["factor"], "mode": "CRD"}),
     "adaptive_max_pool2d": _largest,
     "view": _one("Reshape"),

@@ -58,6 +58,7 @@ class XnnpackRules:
 _INTERPRETED = frozenset(
     {
         "PADV2", "MIRROR_PAD", "RESIZE_NEAREST_NEIGHBOR", "GREATER", "GREATER_EQUAL", "SELECT", "STRIDED_SLICE",
+        "GATHER_ND",
     }
 )  # fmt: skip
 

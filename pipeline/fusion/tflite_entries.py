@@ -140,6 +140,17 @@ def _select(s: Stored) -> None:
     s.add("RESHAPE", s.inputs, s.sink)
 
 
+def _index_select(s: Stored) -> None:
+    """A GATHER_ND, which picks places of the first axis, with transposes to there and back."""
+    axis, rank = s.node.attributes["dim"], len(s.source.shape)
+    if axis == 0 or s.is_last:
+        raise unknown(s.node)
+    there = (axis, *(other for other in range(rank) if other != axis))
+    first = s.add("TRANSPOSE", [s.source], Value(tuple(s.source.shape[one] for one in there)), perm=there)
+    picked = s.add("GATHER_ND", [first], Value(tuple(s.sink.shape[one] for one in there)))
+    s.add("TRANSPOSE", [picked], s.sink, perm=tuple(there.index(one) for one in range(rank)))
+
+
 def _resize(s: Stored) -> None:
     op = {"nearest": "RESIZE_NEAREST_NEIGHBOR", "bilinear": "RESIZE_BILINEAR"}.get(s.node.attributes["mode"])
     if op is None:
@@ -186,6 +197,7 @@ ENTRIES: dict[str, Callable[[Stored], object]] = {
     "chunk": _split,
     "slice": _slice,
     "select": _select,
+    "index_select": _index_select,
     "permute": _permute,
     "transpose": _permute,
     "pad": _pads,

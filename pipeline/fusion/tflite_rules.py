@@ -9,6 +9,7 @@ import math
 
 from pipeline.errors import UnsupportedOp
 from pipeline.fusion.ir import Graph, Node, Value
+from pipeline.fusion.tflite_gathers import transposes_around
 from pipeline.kernels.file_op import activation
 from pipeline.kernels.tflite_keys import ARITHMETIC, CONVOLUTIONS, window_padding
 
@@ -22,6 +23,7 @@ def simplify(graph: Graph) -> None:
     graph.drop_dead()
     drop_neutral(graph)
     move_pads(graph)
+    transposes_around(graph)
     merge_reshapes(graph)
     graph.merge_equal()
     slices_of_concats(graph)

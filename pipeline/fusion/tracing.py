@@ -213,7 +213,7 @@ def _weights_of(name: str, bound: dict[str, Any]) -> list[Tensor]:
     if name not in _WEIGHTED:
         return []
     if name in ("batch_norm", "prelu"):
-        return [one for key, one in bound.items() if key != "input" and isinstance(one, Tensor)]
+        return [one for key, one in (*bound.items(), *enumerate(bound["rest"])) if key != "input" and isinstance(one, Tensor)]
     return [one for one in (bound.get("weight"), bound.get("bias")) if isinstance(one, Tensor)]
 
 

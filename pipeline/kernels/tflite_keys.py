@@ -137,7 +137,8 @@ def _other(op: str, operands: Operands, source: Shape, sink: Shape) -> OpKey | N
 
 
 def _pad(op: str, pairs: Sequence[tuple[int, int]], source: Shape, dtype: str) -> OpKey | None:
-    mode = "mirror" if op == "MIRROR_PAD" else ""
+    # a PADV2 says what it pads with, which XNNPACK leaves to the interpreter
+    mode = {"MIRROR_PAD": "mirror", "PADV2": "value"}.get(op, "")
     if len(pairs) == 4 and pairs[0] == pairs[3] == (0, 0):
         (top, bottom), (left, right) = pairs[1], pairs[2]
         return make_key("pad", source, dtype, padding=(top, left, bottom, right), detail=detail({"mode": mode}))

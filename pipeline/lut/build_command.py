@@ -95,7 +95,7 @@ def _summary(document: dict[str, Any]) -> list[str]:
 
 
 def _request(arguments: argparse.Namespace) -> BuildRequest:
-    from pipeline.errors import StorageError, UsageError
+    from pipeline.errors import UsageError
     from pipeline.runfolder import reopen
     from pipeline.sweep.grid import GridFile, read_grid
     from pipeline.sweep.request import USUAL, USUAL_GRID, BuildRequest, planned
@@ -121,7 +121,7 @@ def _request(arguments: argparse.Namespace) -> BuildRequest:
     try:
         file = GridFile(USUAL_GRID) if arguments.grid is None else read_grid(arguments.grid)
     except OSError as error:
-        raise StorageError(f"cannot read {arguments.grid}: {error.strerror}", try_="the path of a TOML file") from error
+        raise UsageError(f"cannot read {arguments.grid}: {error.strerror}", try_="the path of a TOML file") from error
     from devices.conditions import Gates
 
     return BuildRequest(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,7 +94,10 @@ def _export(arguments: argparse.Namespace) -> int:
     _check_outputs(arguments, [arguments.lut])
     table = load(arguments.lut)
     if table.context.simulated:
-        raise UsageError(f"{arguments.lut} is not measured but simulated, which {arguments.to} cannot say")
+        raise UsageError(
+            f"{arguments.lut} is not measured but simulated, which {arguments.to} cannot say",
+            try_="a table that was measured",
+        )
     _only_for(arguments.to, "once-for-all", "--layers", arguments.layers)
     _only_for(arguments.to, "netadapt", "--model", arguments.model)
     unmapped: Sequence[Unmapped] = ()
@@ -167,7 +171,7 @@ def _context(arguments: argparse.Namespace) -> Context:
 def _layer_names(path: Path) -> list[str]:
     from latency_luts.convert import read_text
 
-    return [line.strip() for line in read_text(path, MAX_LAYERS_BYTES).split("\n") if line.strip()]
+    return [line.strip() for line in read_text(path, MAX_LAYERS_BYTES, "list of layers").split("\n") if line.strip()]
 
 
 def _layers_of(text: str, context: Context) -> dict[str, OpKey]:
@@ -195,7 +199,8 @@ def check_output(option: str, path: Path | None, sources: Sequence[Path]) -> Non
     from pipeline.runfolder import check_writable
 
     check_writable(option, path)
-    if path is not None and any(path.resolve() == source.resolve() for source in sources):
+    # `Path.resolve` would raise at links that lead to each other
+    if path is not None and any(os.path.realpath(path) == os.path.realpath(source) for source in sources):
         raise UsageError(f"{option} {path} is a file that is read", try_="another path")
 
 

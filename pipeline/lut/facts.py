@@ -11,7 +11,7 @@ import numpy as np
 
 from latency_luts.columns import Columns
 from latency_luts.family import LEAST_NS, Member, member
-from latency_luts.interpolate import Part
+from latency_luts.family_fit import FamilyFit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -152,7 +152,7 @@ def _judged(table: LatencyTable, rows: Rows, members: list[tuple[int, Member | N
     for alike in alignments.values():
         chosen = np.array([row for row, _ in alike], dtype=np.int64)
         at = np.array([place.at for _, place in alike], dtype=np.float64)
-        part = Part(alike[0][1], table.entries[alike[0][0]].key, chosen, at, rows.ns[chosen])
+        part = FamilyFit(alike[0][1], table.entries[alike[0][0]].key, chosen, at, rows.ns[chosen])
         if part.error is not None:
             tested = part.left_out()
             found.append(Judged(part.error, rows.ns[list(tested)], np.array(list(tested.values()))))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import shutil
 import time
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from devices.discovery import cache_dir, open_device
 from devices.errors import DeviceError
 from devices.lock import device_lock, lock_key
 from devices.transport import Transport
-from latency_luts import LatencyTable, OpKey, WarmthPoint
+from latency_luts import LatencyTable, OpKey
 from pipeline import runfolder
 from pipeline.artifact import Exported
 from pipeline.console import Advance, Console
@@ -30,85 +30,28 @@ from pipeline.request import check_same_device
 from pipeline.resume import with_resume
 from pipeline.runfolder import RunFolder
 from pipeline.subjects import subjects_of
-from pipeline.sweep import sampling, warmth
+from pipeline.sweep import again, sampling, walk
 from pipeline.sweep.grid import variants
-from pipeline.sweep.measure import WRITER, Measured, Readings, combine, unwritable
-from pipeline.sweep.part import Bench, Part, measure, parts_in, plan_parts, readings_of
-from pipeline.sweep.plan import BUNDLE_SIZE, COLD, WARM, Limits, bundles, distinct
+from pipeline.sweep.measure import WRITER, Measured, unwritable
+from pipeline.sweep.part import WALKS, Bench, Part, measure, parts_in, plan_groups, plan_parts, plan_walks, readings_of
+from pipeline.sweep.plan import BUNDLE_SIZE, WARM, bundles, distinct
 from pipeline.sweep.request import KIND, BuildRequest, command_of, plan_of
 from pipeline.sweep.sampling import Round
+from pipeline.sweep.state import Build
+from pipeline.sweep.warmth import LEAST_WALKS
 from pipeline.version import VERSION
 from pipeline.watching import Watching
-
-FIRST_GUESS_S = 4.0
-"""What a bundle takes, until one was measured."""
 
 MIN_ROUND = 2 * BUNDLE_SIZE
 MAX_ROUND = 20 * BUNDLE_SIZE
 """Kernels in bundles of one round: few enough that what it teaches can steer the next."""
 
-SAMPLE, LEAST_SAMPLE = 120, 30
-"""Kernels that are measured in bundles of every size; with fewer, the curve between warm and cold would be a matter of luck."""
+WALKS_COUNT, WALK_GUESS_S = 96, 1.2
+WALKS_FROM_S = 120.0
+"""Of a build's time: in a shorter one, the kernels of walks and the walks themselves would take most of it."""
 
 WARMTH_SHARE = 0.25
-"""Of what is left of the time: for a second warm copy of each kernel at most, and for the sizes between warm and cold."""
-
-
-@dataclass
-class _Build:
-    """What is known while a build goes on."""
-
-    request: BuildRequest
-    bench: Bench
-    folder: RunFolder
-    own: Mapping[OpKey, tuple[str, ...]]
-    missing: dict[OpKey, str]
-    context: latency_luts.Context
-    done: list[tuple[Part, Readings]] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
-    history: list[tuple[int, float]] = field(default_factory=list)
-
-    @property
-    def parts(self) -> Path:
-        return self.folder.path / "parts"
-
-    def keep(self, part: Part, readings: Readings, seconds: float) -> None:
-        self.done.append((part, readings))
-        self.seconds[part.purpose] = self.seconds.get(part.purpose, 0.0) + seconds
-
-    def measured(self) -> Measured:
-        levels = self.levels()
-        others = [readings for limits in levels if limits not in (COLD, WARM) for readings in levels[limits]]
-        confidence = self.request.settings.confidence
-        return combine(levels.get(COLD, []), levels.get(WARM, []), others, confidence=confidence, met=self.own)
-
-    def levels(self) -> dict[Limits, list[Readings]]:
-        """Size of bundles -> what was read of them."""
-        found: dict[Limits, list[Readings]] = {}
-        for part, readings in self.done:
-            found.setdefault(part.limits, []).append(readings)
-        return found
-
-    def table(self) -> LatencyTable:
-        measured = self.measured()
-        return LatencyTable(self.context, measured.entries, warmth=self.warmth(measured))
-
-    def warmth(self, measured: Measured) -> tuple[WarmthPoint, ...]:
-        return warmth.curve(self.levels(), measured.overhead.ns / 1e3)
-
-    @property
-    def left_s(self) -> float:
-        return self.request.budget_s - sum(self.seconds.values())
-
-    @property
-    def bundles(self) -> int:
-        return sum(len(part.groups) for part, _ in self.done)
-
-    def bundle_s(self, *, cold: bool = True) -> float:
-        """Seconds that a bundle of the usual size takes, or a smaller one; as long as the other where none was measured."""
-        parts = [part for part, _ in self.done if (part.limits == COLD) == cold] or [part for part, _ in self.done]
-        seconds = sum(self.seconds[purpose] for purpose in {part.purpose for part in parts})
-        return seconds / sum(len(part.groups) for part in parts) if parts else FIRST_GUESS_S
+"""Of what is left of the time: for a second warm copy of each kernel at most, and for walks."""
 
 
 def build(request: BuildRequest, console: Console) -> dict[str, Any]:
@@ -133,8 +76,8 @@ def build(request: BuildRequest, console: Console) -> dict[str, Any]:
                 if folder is not None and request.resume is None and not _begun(folder):
                     shutil.rmtree(folder, ignore_errors=True)
                 elif folder is not None and isinstance(error, DeviceError):
-                    again = shlex.join(["handset", "lut", "build", "--resume", str(folder)])
-                    raise with_resume(error, again) from error
+                    words = shlex.join(["handset", "lut", "build", "--resume", str(folder)])
+                    raise with_resume(error, words) from error
                 raise
     document["stages_s"] = {**console.seconds, "all": time.monotonic() - start_s}
     _finish(request, console, document, table)
@@ -160,7 +103,7 @@ def _run(request: BuildRequest, device: Transport, console: Console) -> tuple[di
     bench = Bench(device, target, settings, folder.id, gates, request.settle_s, console)
     created = str(folder.plan["created"])
     context = context_of(about, _any_case(target, device), settings, "not readable", created)
-    build = _Build(request, bench, folder, own, unwritable(own, target, folder.path), context)
+    build = Build(request, bench, folder, own, unwritable(own, target, folder.path), context)
     with prepared(device, console.say, touch=not request.keep_settings):
         with console.progress("measuring", request.budget_s) as bar:
             _measure(build, bar)
@@ -207,7 +150,7 @@ def _any_case(target: Target, device: Transport) -> Any:
     return case_of(Exported("any", target.format, Path("any"), "", 0, (), (), WRITER), target, device, name_bundle=False)
 
 
-def _measure(build: _Build, bar: Advance) -> None:
+def _measure(build: Build, bar: Advance) -> None:
     """Parts that were planned before; then rounds until the time is up or nothing is left to learn."""
     planned = parts_in(build.parts)
     begun = {part.purpose for part in planned}
@@ -218,11 +161,13 @@ def _measure(build: _Build, bar: Advance) -> None:
             bar(min(seconds, build.request.budget_s), "what was measured before")
     _run_parts(build, [part for part in planned if not part.is_done], bar)
     writable = [key for key in build.own if key not in build.missing]
+    walks = walk.walks(WALKS_COUNT) if build.request.budget_s >= WALKS_FROM_S else []
+    keys = dict.fromkeys([*writable, *(key for some in walks for key in some)])
     if "networks" not in begun and writable:
-        _run_round(build, [Round("networks", tuple(writable))], bar)
+        _run_round(build, [Round("networks", tuple(keys))], bar)
     if not build.done:
         raise CheckFailed(f"none of {len(build.own)} kernels can be measured: {next(iter(build.missing.values()))}")
-    _measure_warmth(build, begun, bar)
+    _measure_warmth(build, begun, tuple(keys), walks, bar)
     grid = build.request.grid
     if grid is not None and "staircases" not in begun:
         new = [key for key in sampling.lines(writable) if key not in build.own]
@@ -243,28 +188,22 @@ def _measure(build: _Build, bar: Advance) -> None:
         _run_round(build, rounds, bar)
 
 
-def _measure_warmth(build: _Build, begun: Container[str], bar: Advance) -> None:
-    """The networks' kernels in small bundles, and some of them in bundles of the sizes between."""
-    there = {entry.key for entry in build.measured().entries}
-    keys = tuple(key for key in build.own if key in there)
+def _measure_warmth(
+    build: Build, begun: Container[str], keys: Sequence[OpKey], walks: Sequence[Sequence[OpKey]], bar: Advance
+) -> None:
+    """The kernels in small bundles, and networks of some of them from short to long ones."""
     if "warm" not in begun:
-        twice_s = 2 * len(bundles(keys, copies=1, limits=WARM)) * build.bundle_s(cold=False)
+        there = {entry.key for entry in build.measured().entries}
+        found = tuple(key for key in keys if key in there)
+        twice_s = 2 * len(bundles(found, copies=1, limits=WARM)) * build.bundle_s(cold=False)
         copies = 2 if twice_s <= WARMTH_SHARE * build.left_s else 1
-        _run_round(build, [Round("warm", keys, copies, WARM)], bar)
-    if "states" in begun or not build.warmth(build.measured()):  # warm or cold, it is all the same
-        return
-    count = SAMPLE
-    while count >= LEAST_SAMPLE:
-        some = tuple(warmth.sample(keys, count))
-        between = warmth.between(some)
-        needed = sum(len(bundles(some, copies=1, limits=limits)) for limits in between)
-        if needed * build.bundle_s(cold=False) <= WARMTH_SHARE * build.left_s:
-            _run_round(build, [Round("states", some, 1, limits) for limits in between], bar)
-            return
-        count //= 2
+        _run_round(build, [Round("warm", found, copies, WARM)], bar)
+    affordable = int(WARMTH_SHARE * build.left_s / WALK_GUESS_S)
+    if WALKS not in begun and affordable >= LEAST_WALKS:
+        _run_parts(build, plan_walks(walks[:affordable], build.parts), bar)
 
 
-def _slots(build: _Build) -> int:
+def _slots(build: Build) -> int:
     """So many kernels in bundles fit into what is left of the time; 0 for too few to be worth it."""
     warm = [part for part, _ in build.done if part.purpose == "warm"]
     kernels = sum(len(group) for part in warm for group in part.groups)
@@ -274,14 +213,20 @@ def _slots(build: _Build) -> int:
     return slots if slots >= MIN_ROUND else 0
 
 
-def _run_round(build: _Build, rounds: Sequence[Round], bar: Advance) -> None:
+def _run_round(build: Build, rounds: Sequence[Round], bar: Advance) -> None:
     _run_parts(build, plan_parts([one for one in rounds if one.keys], build.parts), bar)
 
 
-def _run_parts(build: _Build, parts: Sequence[Part], bar: Advance) -> None:
+def _run_parts(build: Build, parts: Sequence[Part], bar: Advance) -> None:
+    _measure_parts(build, parts, bar)
+    while retry := again.next_retry(build.done):
+        _measure_parts(build, plan_groups(retry.purpose, retry.groups, retry.limits, build.parts), bar)
+
+
+def _measure_parts(build: Build, parts: Sequence[Part], bar: Advance) -> None:
     for part in parts:
         told = time.monotonic()
-        text = _state(build, part.purpose)
+        text = build.text(part.purpose)
 
         def tick(seconds: float, case: str, text: str = text) -> None:
             nonlocal told
@@ -289,20 +234,12 @@ def _run_parts(build: _Build, parts: Sequence[Part], bar: Advance) -> None:
             bar(now - told, text)
             told = now
 
-        readings, seconds = measure(part, build.bench, tick)
+        bench = build.bench
+        if part.purpose == again.TRIAL:
+            bench = dataclasses.replace(bench, settings=again.trial_settings(bench.settings))
+        readings, seconds = measure(part, bench, tick)
         tick(0, "")
         build.keep(part, readings, seconds)
-
-
-def _state(build: _Build, purpose: str) -> str:
-    """What the bar says: what is being measured, how far off the table is and will be."""
-    if not build.history:
-        return purpose
-    count, now = build.history[-1]
-    rate = BUNDLE_SIZE / 2 / build.bundle_s()
-    then = sampling.expected_error(build.history, int(count + rate * max(0.0, build.left_s) / 2))
-    end = "" if then is None else f", {100 * then:.1f} % by the end"
-    return f"{purpose}, error {100 * now:.1f} %{end}"
 
 
 def _clocks(parts: Path) -> str:
@@ -318,7 +255,7 @@ def _numbers(values: Any) -> list[int]:
 
 
 def _document(
-    build: _Build, table: LatencyTable, measured: Measured, missing: Mapping[OpKey, str], notes: Sequence[str]
+    build: Build, table: LatencyTable, measured: Measured, missing: Mapping[OpKey, str], notes: Sequence[str]
 ) -> dict[str, Any]:
     halves = [(e.interval_ns[1] - e.interval_ns[0]) / 2 / e.latency_ns_median for e in table if e.latency_ns_median]
     wanted, overhead = build.request.settings.interval, measured.overhead
@@ -343,7 +280,7 @@ def _document(
         "rounds": [{"kernels": count, "error": error} for count, error in build.history],
         "profiler_ns": {"taken_off": overhead.ns, "low": overhead.low_ns, "high": overhead.high_ns, "chains": overhead.chains},
         "missing": [{"key": str(key), "why": why} for key, why in missing.items()],
-        "notes": list(notes),
+        "notes": [*notes, *again.notes(build.done)],
     }
 
 

@@ -13,7 +13,6 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -24,6 +23,9 @@ from pipeline.kernel_times import KernelTimes, to_launch
 PRIOR_WEIGHT = 4.0
 """What kernels of the same length say of a kernel's spread counts as much as so many bundles of its own."""
 TICK_US = 1.0
+READS_NOTHING_NS = 150.0
+"""What a kernel takes that reads 0 µs every time: in rows of 80 such kernels, reshapes took 2 ns each, additions and
+activations of a vector 20, transposes of 30 KB 150, activations of 30 KB 300."""
 CUT_OFF_NS = 1000 / math.sqrt(12 * 64)
 """The standard error of what a chain's 64 kernels lose to whole µs, each between 0 and one."""
 QUIET_SAMPLES = 10
@@ -44,6 +46,14 @@ class Overhead:
     high_ns: float
     chains: int
 
+    def taken_off_ns(self, us: float) -> float:
+        """What a kernel takes that reads so many µs.
+
+        Where less is read than taken, that is the rest of a µs, some half of one; but a kernel that reads 0 has no other half.
+        """
+        whole = min(1.0, us) if self.ns < 0 else 1.0
+        return max(0.0, 1e3 * us - whole * self.ns) + (1 - whole) * READS_NOTHING_NS
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -57,15 +67,17 @@ class Seen:
     runtime_kernel: str
 
 
-class Whole(NamedTuple):
-    """A whole bundle, with its producers and consumers: the sum of what its kernels read in µs, and how many they are."""
+@dataclass(frozen=True)
+class Walk:
+    """One network of `walk.py`, in µs, corrected for the machine's noise.
+
+    Args:
+        us: end to end, without the profiler.
+        kernels: as it ran them, each with what it reads, the profiler's share still in it; None for what has no key.
+    """
 
     us: float
-    kernels: int
-
-    def without(self, overhead_us: float) -> float:
-        """How long one inference takes, µs. Args: overhead_us: by how much a kernel reads longer than it takes."""
-        return max(0.0, self.us - overhead_us * self.kernels)
+    kernels: tuple[tuple[OpKey | None, float], ...]
 
 
 def whole_us(launches: Sequence[CaseResult], confidence: float) -> float | None:
@@ -157,7 +169,7 @@ def _entry(
     taken_off = (overhead_.high_ns - overhead_.low_ns) / 2e3
     hidden = normal * TICK_US / math.sqrt(12) * _sameness([us for one in group for us in one.samples_us])
     whole_ns = 1e3 * math.hypot(half_us, inner, taken_off, hidden)
-    latency_ns = max(0.0, 1e3 * centre - overhead_.ns)
+    latency_ns = overhead_.taken_off_ns(centre)
     return Entry(
         key=key,
         latency_ns_median=latency_ns,
@@ -171,7 +183,7 @@ def _entry(
 
 def _warm_ns(warm: Sequence[Seen], cold_ns: float, overhead_: Overhead) -> float:
     """Never above the cold time: caches make no kernel slower, so a warm time that reads longer is noise."""
-    return min(cold_ns, max(0.0, 1e3 * float(np.mean([one.us for one in warm])) - overhead_.ns))
+    return min(cold_ns, overhead_.taken_off_ns(float(np.mean([one.us for one in warm]))))
 
 
 def _sameness(samples_us: Sequence[int]) -> float:

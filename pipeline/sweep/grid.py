@@ -92,7 +92,7 @@ def read_grid(path: Path) -> GridFile:
             raise UsageError(f"{path.name} has over {MAX_FILE_BYTES >> 20} MiB", try_="fewer kernels")
         found = tomllib.loads(data.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(f"{path.name} is no TOML file: {error}") from error
+        raise UsageError(f"{path.name} is no TOML file: {error}", try_="lines such as: width_points = 4") from error
     networks, kernels = (_texts(name, found.pop(name, [])) for name in ("networks", "kernels"))
     fields = {field.name: field for field in dataclasses.fields(Grid)}
     if unknown := [name for name in found if name not in fields]:
@@ -254,4 +254,5 @@ def _axis(own: int, op: str, grid: Grid) -> list[int]:
 
 
 def _wrong(name: str, value: object, wanted: str) -> UsageError:
-    return UsageError(f"a grid was asked with {name} = {str(value)[:80]!a}, which is not {wanted}")
+    text = ascii(value)[:80]
+    return UsageError(f"a grid was asked with {name} = {text}, which is not {wanted}", try_=f"{name} as {wanted}")

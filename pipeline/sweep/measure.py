@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from devices.install import Installed
@@ -26,7 +26,8 @@ from pipeline.result import launches_of
 from pipeline.settings import PROFILED, Settings
 from pipeline.sweep import onnx_model, tflite_model
 from pipeline.sweep.bundle import BundlePlan, chain_keys
-from pipeline.sweep.fold import Overhead, Seen, Whole, entries, overhead, smooth_us, whole_us
+from pipeline.sweep.fold import Overhead, Seen, Walk, entries, overhead, smooth_us, whole_us
+from pipeline.sweep.leveling import level
 
 WRITER = "handset sweep"
 LAUNCH_BYTES = MAX_FOLDER_BYTES // 2
@@ -46,14 +47,15 @@ class Bundle:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What one sweep measures: bundles of kernels, and chains that tell what the profiler adds."""
+    """What one sweep measures: bundles of kernels, chains that tell what the profiler adds, and walks through kernels."""
 
     bundles: tuple[Bundle, ...]
     chains: tuple[Deployed, ...]
+    walks: tuple[Deployed, ...] = ()
 
     @property
     def cases(self) -> list[Deployed]:
-        return [*(bundle.case for bundle in self.bundles), *self.chains]
+        return [*(bundle.case for bundle in self.bundles), *self.chains, *self.walks]
 
 
 @dataclass(frozen=True)
@@ -107,10 +109,23 @@ def write_bundles(
 
 def write_chains(target: Target, device: Transport, folder: Path, count: int = CHAINS) -> tuple[Deployed, ...]:
     """Files and cases of the chains, as `write_bundles` of the bundles."""
+    return _write_in_row([chain_keys(number) for number in range(count)], target, device, folder, "chain")
+
+
+def write_walks(
+    walks: Sequence[Sequence[OpKey]], target: Target, device: Transport, folder: Path
+) -> tuple[Deployed, ...]:
+    """Files and cases of networks whose kernels follow each other."""
+    return _write_in_row(walks, target, device, folder, "walk")
+
+
+def _write_in_row(
+    rows: Sequence[Sequence[OpKey]], target: Target, device: Transport, folder: Path, name: str
+) -> tuple[Deployed, ...]:
     write, found = onnx_model.write_chain if target.format == "onnx" else tflite_model.write_chain, []
-    for number in range(count):
-        path = folder / f"chain-{number:04d}.{target.format}"
-        found.append(_case(path, write(chain_keys(number), path), target, device))
+    for number, keys in enumerate(rows):
+        path = folder / f"{name}-{number:04d}.{target.format}"
+        found.append(_case(path, write(keys, path), target, device))
     return tuple(found)
 
 
@@ -131,9 +146,10 @@ def run(
     # so many launches and no more: the interval of a whole bundle's latency interests nobody
     fixed = dataclasses.replace(settings, budget_s=0.0)
     by_kind = {installed.bundle.kind: installed}
-    parts = list(_parts(sweep.bundles))
+    parts = list(_parts(sweep.bundles)) or [[]]
     for number, part in enumerate(parts):
-        cases = [*sweep.chains[number :: len(parts)], *(bundle.case for bundle in part)]
+        others = [*sweep.chains[number :: len(parts)], *sweep.walks[number :: len(parts)]]
+        cases = [*others, *(bundle.case for bundle in part)]
         results = load_launches(folder)
         if waiting := [case for case in cases if needs_more(case.id, results, fixed)]:
             deploy(waiting, device)
@@ -161,39 +177,42 @@ def _parts(bundles: Sequence[Bundle]) -> Iterator[list[Bundle]]:
 
 @dataclass(frozen=True)
 class Readings:
-    """What the profiles of some bundles and chains say.
+    """What the profiles of some bundles, chains and walks say.
 
     Args:
         seen: each kernel in each bundle.
         added_us: of each chain that told it, by how much a kernel reads longer than it takes.
         missing: kernels that ran as another one or not at all, or whose bundle failed -> why.
-        whole: each bundle by its id, the profiler's share still in it.
+        walks: those that ran.
+        failed: the numbers of the bundles that could not be measured at all.
     """
 
     seen: tuple[Seen, ...]
     added_us: tuple[float, ...]
     missing: Mapping[OpKey, str]
-    whole: Mapping[str, Whole] = field(default_factory=dict)
+    walks: tuple[Walk, ...] = ()
+    failed: tuple[int, ...] = ()
 
 
 def read(sweep: Sweep, results: Sequence[RunnerResult], folder: Path, confidence: float = 0.95) -> Readings:
     """The kernels' times in each bundle; their files in `folder` are not needed any more then."""
     seen: list[Seen] = []
     reasons: dict[OpKey, str] = {}
-    whole: dict[str, Whole] = {}
-    for bundle in sweep.bundles:
+    failed: list[int] = []
+    for number, bundle in enumerate(sweep.bundles):
         try:
             times = _times(bundle.case, results, confidence)
             found = _seen_in(bundle, times, folder)
         except HandsetError as error:
             reasons.update(dict.fromkeys(bundle.plan.keys, str(error)))
+            failed.append(number)
             continue
-        whole[bundle.case.id] = Whole(sum(map(smooth_us, times)), len(times))
         seen += found
         there = {one.key for one in found}
         reasons.update({key: "it ran as another kernel" for key in bundle.plan.keys if key not in there})
     told = tuple(added for chain in sweep.chains if (added := added_us(chain, results, confidence)) is not None)
-    return Readings(tuple(seen), told, reasons, whole)
+    walks = tuple(one for case in sweep.walks if (one := walked(case, results, folder, confidence)) is not None)
+    return Readings(tuple(seen), told, reasons, walks, tuple(failed))
 
 
 def fold(
@@ -217,11 +236,11 @@ def combine(
 
     Raises: CheckFailed: no bundle gave any time at all; why the first one failed.
     """
-    seen = [one for part in readings for one in part.seen]
+    seen = level([part.seen for part in readings])
     reasons = {key: why for part in readings for key, why in part.missing.items()}
     if not seen:
         raise CheckFailed(f"no bundle could be measured: {next(iter(reasons.values()), 'there was none')}")
-    warm_seen = [one for part in warm for one in part.seen]
+    warm_seen = level([part.seen for part in warm])
     told = [added for part in (*readings, *warm, *others) for added in part.added_us]
     taken_off = overhead(told, min(one.us for one in (*seen, *warm_seen)), confidence)
     made = entries(seen, taken_off, confidence, met, warm_seen)
@@ -258,6 +277,19 @@ def added_us(case: Deployed, results: Sequence[RunnerResult], confidence: float)
     plain = launches_of(case.id, results)
     whole = whole_us(plain, confidence) if plain else None
     return None if whole is None else (sum(map(smooth_us, times)) - whole) / len(times)
+
+
+def walked(case: Deployed, results: Sequence[RunnerResult], folder: Path, confidence: float) -> Walk | None:
+    """A walk as it ran; None where it failed, or where its latency is not told."""
+    try:
+        times = _times(case, results, confidence)
+        places = _places(case, times, folder)
+    except HandsetError:
+        return None
+    plain = launches_of(case.id, results)
+    whole = whole_us(plain, confidence) if plain else None
+    kernels = tuple((op.key if op else None, smooth_us(time)) for time, (_, op) in zip(times, places, strict=True))
+    return None if whole is None else Walk(whole, kernels)
 
 
 def _times(case: Deployed, results: Sequence[RunnerResult], confidence: float) -> list[KernelTimes]:

@@ -107,3 +107,9 @@ def shrunk(graph: Graph, name: str, source: str) -> str:
     axes = [2, 3] if len(shape) == 4 else [len(shape) - 1]
     small = tuple(1 if axis in axes else size for axis, size in enumerate(shape))
     return graph.node("ReduceMean", name, [source, graph.integers(f"{name}_axes", axes)], small, keepdims=1)
+
+
+def flat(graph: Graph, name: str, source: str) -> str:
+    """The same numbers in one row, (1, count)."""
+    shape = (1, math.prod(graph.shapes[source]))
+    return graph.node("Reshape", name, [source, graph.integers(f"{name}_shape", shape)], shape)

@@ -208,6 +208,16 @@ def _slice(graph: Graph, key: OpKey, name: str, source: str) -> tuple[str, str]:
     return graph.node("Slice", name, [source, *settings], shape), name
 
 
+def _gather(graph: Graph, key: OpKey, name: str, source: str) -> tuple[str, str]:
+    """Places evenly spaced over the axis: which ones they are does not change how much is copied."""
+    words = details(key)
+    axis, shape = int(words["axis"]), shape_of(words["out"]) if "out" in words else key.input_shape
+    if (*shape[:axis], key.input_shape[axis], *shape[axis + 1 :]) != key.input_shape:
+        raise unsupported(key, "ONNX", "it picks along more than one axis")
+    places = [number * key.input_shape[axis] // shape[axis] for number in range(shape[axis])]
+    return graph.node("Gather", name, [source, graph.integers(f"{name}_index", places)], shape, axis=axis), name
+
+
 def _reorder_in(graph: Graph, key: OpKey, name: str, source: str) -> tuple[str, str]:
     """What an addition wrote, for a depthwise convolution that wants it blocked. See `onnx_model.reorder_places`."""
     channels = key.input_shape[1]
@@ -240,6 +250,7 @@ _OPS: dict[str, Callable[[Graph, OpKey, str, str], tuple[str, str]]] = {
     "softmax": _softmax,
     "slice": _slice,
     "split": _split,
+    "gather": _gather,
     "reorder_in": _reorder_in,
     "reorder_out": _reorder_out,
 }

@@ -25,8 +25,8 @@ from pipeline.errors import UsageError
 from pipeline.launch import OnProgress
 from pipeline.runfolder import write_json
 from pipeline.settings import Settings
-from pipeline.sweep.fold import Seen, Whole
-from pipeline.sweep.measure import Readings, Sweep, read, run, write_bundles, write_chains
+from pipeline.sweep.fold import Seen, Walk
+from pipeline.sweep.measure import Readings, Sweep, read, run, write_bundles, write_chains, write_walks
 from pipeline.sweep.plan import COLD, Limits, bundles
 from pipeline.sweep.sampling import Round
 from pipeline.watching import Watching
@@ -34,11 +34,15 @@ from pipeline.watching import Watching
 BUNDLES_A_PART = 12
 CHAINS_A_PART = 2
 PLAN, READINGS = "plan.json", "readings.json"
+WALKS = "walks"
+"""The purpose of parts whose kernels follow each other, see `walk.py`, instead of standing side by side."""
+WALK_S, WALK_KERNELS_S = 0.4, 0.1
+"""Of timed inference, without and with the profiler: a walk is asked for its latency, and for its kernels' names."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """`groups`: the kernels of each bundle; `seed`: of the order in them; `purpose`, `limits`: of its `Round`."""
+    """`groups`: the kernels of each bundle or walk; `seed`: of the order in bundles; `purpose`, `limits`: of its `Round`."""
 
     folder: Path
     purpose: str
@@ -53,20 +57,36 @@ class Part:
 
 def plan_parts(rounds: Sequence[Round], folder: Path) -> list[Part]:
     """Writes down what is to be measured next, behind the parts that are there. Raises: StorageError."""
-    number = len(list(folder.glob("[0-9]*")))
-    made = []
+    made: list[Part] = []
     for one in rounds:
-        groups = bundles(one.keys, copies=one.copies, limits=one.limits, seed=1000 * number)
-        for start in range(0, len(groups), BUNDLES_A_PART):
-            some = tuple(tuple(group) for group in groups[start : start + BUNDLES_A_PART])
-            part = Part(folder / f"{number:04d}", one.purpose, 1000 * number, some, one.limits)
-            part.folder.mkdir(parents=True)
-            texts = [[str(key) for key in group] for group in some]
-            plan = {"purpose": part.purpose, "seed": part.seed, "limits": dataclasses.asdict(part.limits), "groups": texts}
-            write_json(part.folder / PLAN, plan)
-            made.append(part)
-            number += 1
+        seed = 1000 * _next_number(folder)
+        groups = bundles(one.keys, copies=one.copies, limits=one.limits, seed=seed)
+        made += plan_groups(one.purpose, groups, one.limits, folder)
     return made
+
+
+def plan_walks(walks: Sequence[Sequence[OpKey]], folder: Path) -> list[Part]:
+    """As `plan_parts`."""
+    return plan_groups(WALKS, walks, COLD, folder)
+
+
+def plan_groups(purpose: str, groups: Sequence[Sequence[OpKey]], limits: Limits, folder: Path) -> list[Part]:
+    """As `plan_parts`, for kernels that were put together already."""
+    made, number = [], _next_number(folder)
+    for start in range(0, len(groups), BUNDLES_A_PART):
+        some = tuple(tuple(group) for group in groups[start : start + BUNDLES_A_PART])
+        part = Part(folder / f"{number:04d}", purpose, 1000 * number, some, limits)
+        part.folder.mkdir(parents=True)
+        texts = [[str(key) for key in group] for group in some]
+        plan = {"purpose": purpose, "seed": part.seed, "limits": dataclasses.asdict(limits), "groups": texts}
+        write_json(part.folder / PLAN, plan)
+        made.append(part)
+        number += 1
+    return made
+
+
+def _next_number(folder: Path) -> int:
+    return len(list(folder.glob("[0-9]*")))
 
 
 def parts_in(folder: Path) -> list[Part]:
@@ -110,13 +130,19 @@ def measure(part: Part, bench: Bench, on_progress: OnProgress) -> tuple[Readings
     begun = time.monotonic()
     models = part.folder / "models"
     models.mkdir(exist_ok=True)
+    walking = part.purpose == WALKS
+    write = (bench.target, bench.device, models)
     sweep = Sweep(
-        write_bundles(part.groups, bench.target, bench.device, models, seed=part.seed),
-        write_chains(bench.target, bench.device, models, CHAINS_A_PART),
+        () if walking else write_bundles(part.groups, *write, seed=part.seed),
+        write_chains(*write, CHAINS_A_PART),
+        write_walks(part.groups, *write) if walking else (),
     )
+    settings = bench.settings
+    if walking:
+        settings = dataclasses.replace(settings, launch_s=WALK_S, kernels_s=WALK_KERNELS_S)
     watching = Watching(bench.device, part.folder, bench.gates, bench.settle_s, bench.console)
     results = run(
-        sweep, bench.device, bench.target.installed, bench.settings, part.folder, on_progress,
+        sweep, bench.device, bench.target.installed, settings, part.folder, on_progress,
         run=f"{bench.run}-{part.folder.name}", watch=watching.paths, before=watching.before_launch,
     )  # fmt: skip
     readings = read(sweep, results, part.folder, bench.settings.confidence)
@@ -132,8 +158,9 @@ def _document(readings: Readings, seconds: float) -> dict[str, Any]:
     return {
         "seconds": seconds,
         "added_us": list(readings.added_us),
-        "whole": {bundle: list(whole) for bundle, whole in readings.whole.items()},
+        "walks": [[one.us, [[str(key) if key else None, us] for key, us in one.kernels]] for one in readings.walks],
         "missing": {str(key): why for key, why in readings.missing.items()},
+        "failed": list(readings.failed),
         "seen": [dataclasses.asdict(one) | {"key": str(one.key)} for one in readings.seen],
     }
 
@@ -143,11 +170,12 @@ def readings_of(part: Part) -> tuple[Readings, float]:
     try:
         kept = json.loads((part.folder / READINGS).read_text("utf-8"))
         missing = {OpKey.parse(text): str(why) for text, why in kept["missing"].items()}
-        # those of older builds do not have it
-        whole = {str(bundle): Whole(float(us), int(kernels)) for bundle, (us, kernels) in kept.get("whole", {}).items()}
+        # those of older builds have neither
+        walks = tuple(_walk(*row) for row in kept.get("walks", ()))
+        failed = tuple(number for number in kept.get("failed", ()) if part.groups[number])
         told = tuple(map(float, kept["added_us"]))
-        return Readings(tuple(_seen(kept["seen"])), told, missing, whole), float(kept["seconds"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, InvalidKey) as error:
+        return Readings(tuple(_seen(kept["seen"])), told, missing, walks, failed), float(kept["seconds"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, InvalidKey) as error:
         raise UsageError(f"{part.folder / READINGS} is damaged: {str(error)[:200]}", try_="a new build") from error
 
 
@@ -157,3 +185,7 @@ def _seen(rows: Sequence[Mapping[str, Any]]) -> Iterator[Seen]:
             OpKey.parse(row["key"]), str(row["bundle"]), float(row["us"]), float(row["half_us"]),
             tuple(map(int, row["samples_us"])), str(row["runtime_kernel"]),
         )  # fmt: skip
+
+
+def _walk(us: float, kernels: Sequence[tuple[str | None, float]]) -> Walk:
+    return Walk(float(us), tuple((OpKey.parse(text) if text else None, float(own)) for text, own in kernels))

@@ -33,7 +33,14 @@ Made = tuple[int, int]
 
 def is_interpreted(key: OpKey) -> bool:
     """Whether XNNPACK leaves a kernel to the interpreter, which then cuts the network in two for it."""
-    return key.op == "strided_slice" and set(details(key).get("strides", "1").split(",")) != {"1"}
+    if key.op == "gather_nd":
+        return True
+    words = details(key)
+    return (key.op == "strided_slice" and set(words.get("strides", "1").split(",")) != {"1"}) or _is_padv2(key)
+
+
+def _is_padv2(key: OpKey) -> bool:
+    return key.op == "pad" and details(key).get("mode") == "value"
 
 
 def write_source(graph: Graph, key: OpKey, producers: bool) -> int:
@@ -177,15 +184,20 @@ def _concat(graph: Graph, key: OpKey, source: int) -> Made:
 
 
 def _pad(graph: Graph, key: OpKey, source: int) -> Made:
+    import numpy as np
+
     words, shape = details(key), graph.shapes[source]
-    if "mode" in words:
+    if "mode" in words and not _is_padv2(key):
         raise unsupported(key, "TFLite")
     top, left, bottom, right = key.padding
     pairs = [[0, 0], [top, bottom], [left, right], [0, 0]]
     if "nhwc_pads" in words:
         pairs = [list(ints(pair, ":")) for pair in words["nhwc_pads"].split(",")]
     whole = tuple(size + before + after for size, (before, after) in zip(shape, pairs, strict=True))
-    return _node(graph, "PAD", [source, graph.integers(pairs)], whole)
+    if not _is_padv2(key):
+        return _node(graph, "PAD", [source, graph.integers(pairs)], whole)
+    lowest = graph.constant(np.array([-np.inf], dtype=np.float32))  # as before a maximum
+    return _node(graph, "PADV2", [source, graph.integers(pairs), lowest], whole)
 
 
 def _reshape(graph: Graph, key: OpKey, source: int) -> Made:
@@ -217,6 +229,16 @@ def _strided_slice(graph: Graph, key: OpKey, source: int) -> Made:
     return _node(graph, "STRIDED_SLICE", [source, *map(graph.integers, (begin, end, strides))], shape)
 
 
+def _gather_nd(graph: Graph, key: OpKey, source: int) -> Made:
+    """Places evenly spaced over the first axis: which ones they are does not change how much is copied."""
+    shape = graph.shapes[source]
+    whole = nhwc(shape_of(details(key)["out"])) if "out" in details(key) else shape
+    if whole[1:] != shape[1:]:
+        raise unsupported(key, "TFLite", "it picks along more than the first axis")
+    places = [[number * shape[0] // whole[0]] for number in range(whole[0])]
+    return _node(graph, "GATHER_ND", [source, graph.integers(places)], whole)
+
+
 _OPS: dict[str, Callable[[Graph, OpKey, int], Made]] = {
     "conv2d": conv2d,
     "linear": _linear,
@@ -231,4 +253,5 @@ _OPS: dict[str, Callable[[Graph, OpKey, int], Made]] = {
     "softmax": _softmax,
     "slice": _slice,
     "strided_slice": _strided_slice,
+    "gather_nd": _gather_nd,
 }

@@ -45,7 +45,7 @@ from pipeline.profiling import load_launches
 from pipeline.result import launches_of
 from pipeline.runfolder import write_json
 from pipeline.settings import PROFILED, Settings
-from pipeline.sweep.fold import Seen, smooth_us
+from pipeline.sweep.fold import Seen, Walk, smooth_us
 from pipeline.sweep.measure import (
     Bundle,
     Readings,
@@ -57,16 +57,19 @@ from pipeline.sweep.measure import (
     unwritable,
     write_bundles,
     write_chains,
+    write_walks,
 )  # fmt: skip
+from pipeline.sweep.part import WALK_KERNELS_S, WALK_S
 from pipeline.sweep.plan import COLD, WARM, Limits, bundles, distinct
 from pipeline.sweep.request import USUAL
-from pipeline.sweep.warmth import LEVELS, curve, sample
+from pipeline.sweep.walk import walks
+from pipeline.sweep.warmth import curve
 
 NETWORKS = 100
 RUNTIMES = ("onnxruntime", "litert")
 COPIES = 2
-SAMPLED = 120
-"""Kernels that are measured at all sizes of bundles, for the curve between warm and cold."""
+WALKS_COUNT = 96
+"""Random networks of their own kernels, for the curve between warm and cold: none is like those that are held out."""
 BUNDLES_A_PART, SMALL_BUNDLES_A_PART, CHAINS_A_PART = 12, 48, 2
 PROFILED_AT_ONCE = 8
 """Networks a launch with the profiler: onnxruntime's graphs and profiles all come home, and there is a limit to that."""
@@ -74,6 +77,7 @@ CONFIDENCE = 0.95
 SWEEP = dataclasses.replace(USUAL, launches=1)
 SMALL = dataclasses.replace(SWEEP, kernels_s=0.15, warmup_s=0.05)
 """Of bundles that take well under a ms: as many inferences as others have in four times as long."""
+WALKED = dataclasses.replace(SWEEP, launch_s=WALK_S, kernels_s=WALK_KERNELS_S)
 END_TO_END = Settings(launch_s=0.4, kernels_s=0.3, warmup_s=0.1, launches=1)
 
 
@@ -89,7 +93,7 @@ class Bench:
     cases: Mapping[str, Deployed]
     launches: dict[str, list[stats.Launch]] = field(default_factory=dict)
     inside: dict[str, list[tuple[str, float]]] = field(default_factory=dict)
-    readings: dict[Limits, list[Readings]] = field(default_factory=dict)
+    readings: dict[Limits | None, list[Readings]] = field(default_factory=dict)
     bundles: dict[str, dict[str, Any]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -133,18 +137,20 @@ class Bench:
             shutil.rmtree(own)
         self.add_seconds("profiling networks", begun)
 
-    def part(self, number: int, limits: Limits, groups: Sequence[Sequence[Any]]) -> None:
-        """Some bundles and chains; what was read of them is what stays."""
+    def part(self, number: int, limits: Limits | None, groups: Sequence[Sequence[Any]]) -> None:
+        """Some bundles and chains, or walks where there are no limits; what was read of them is what stays."""
         begun, own = time.monotonic(), self.folder / f"part-{number:03d}"
         own.mkdir()
-        written = write_bundles(groups, self.target, self.device, own, seed=1000 * number, name=f"part{number:03d}")
-        sweep = Sweep(written, write_chains(self.target, self.device, own, CHAINS_A_PART))
-        settings = self.settings(SMALL if limits == WARM else SWEEP, number + 1)
+        write = (self.target, self.device, own)
+        written = write_bundles(groups, *write, seed=1000 * number, name=f"part{number:03d}") if limits else ()
+        sweep = Sweep(written, write_chains(*write, CHAINS_A_PART), () if limits else write_walks(groups, *write))
+        usual = WALKED if limits is None else SMALL if limits == WARM else SWEEP
+        settings = self.settings(usual, number + 1)
         results = run(
             sweep, self.device, self.target.installed, settings, own, lambda seconds, case: None, run=own.name
         )
         self.readings.setdefault(limits, []).append(read(sweep, results, own, CONFIDENCE))
-        for bundle in written:
+        for bundle in written if limits else ():
             self.bundles[bundle.case.id] = self._about(bundle, results, number, limits)
         shutil.rmtree(own)
         self.add_seconds("table", begun)
@@ -209,12 +215,15 @@ def session(
         bench = Bench(device, target, mask or cpu_mask(device, threads=1), folder, console, cases)
         met = distinct(lists)
         cannot = unwritable(met, target, folder)
-        _interleave(bench, _parts([key for key in met if key not in cannot], seed), rounds)
+        walked = walks(WALKS_COUNT, seed)
+        keys = dict.fromkeys([*(key for key in met if key not in cannot), *(key for one in walked for key in one)])
+        _interleave(bench, _parts(list(keys), walked, seed), rounds)
         about = device.describe()
     cold, warm = bench.readings[COLD], bench.readings[WARM]
-    others = [part for limits, parts in bench.readings.items() if limits not in (COLD, WARM) for part in parts]
-    measured = combine(cold, warm, others, confidence=CONFIDENCE)
-    warmth = curve(bench.readings, measured.overhead.ns / 1e3)
+    ways = bench.readings[None]
+    measured = combine(cold, warm, ways, confidence=CONFIDENCE)
+    told = [one for part in ways for one in part.walks]
+    warmth = curve(told, measured.entries, measured.overhead.ns / 1e3)
     seen: dict[str, list[Seen]] = {}
     for one in (one for part in cold for one in part.seen):
         seen.setdefault(str(one.key), []).append(one)
@@ -229,6 +238,7 @@ def session(
         "seconds": bench.seconds,
         "overhead": dataclasses.asdict(measured.overhead),
         "warmth": [list(point) for point in warmth],
+        "walks": [_walk(one) for one in told],
         "missing": {str(key): why for key, why in {**measured.missing, **cannot}.items()},
         "bundles": bench.bundles,
         "entries": {
@@ -257,19 +267,21 @@ def session(
     }
 
 
-def _parts(keys: Sequence[Any], seed: int) -> list[tuple[Limits, list[list[Any]]]]:
-    """The bundles of all sizes, some at a time; those of one size spread over the whole session."""
-    placed: list[tuple[float, Limits, list[list[Any]]]] = []
-    for limits in LEVELS:
-        some = keys if limits in (COLD, WARM) else sample(keys, SAMPLED)
-        groups = bundles(some, copies=COPIES if limits == COLD else 1, limits=limits, seed=seed)
+def _parts(
+    keys: Sequence[Any], walked: Sequence[Sequence[Any]], seed: int
+) -> list[tuple[Limits | None, Sequence[Sequence[Any]]]]:
+    """The bundles of both sizes and the walks, some at a time; those of one kind spread over the whole session."""
+    placed: list[tuple[float, Limits | None, Sequence[Sequence[Any]]]] = []
+    for limits in (COLD, WARM, None):
+        copies = COPIES if limits == COLD else 1
+        groups = bundles(keys, copies=copies, limits=limits, seed=seed) if limits else walked
         size = SMALL_BUNDLES_A_PART if limits == WARM else BUNDLES_A_PART
         parts = [groups[start : start + size] for start in range(0, len(groups), size)]
         placed += [((number + 0.5) / len(parts), limits, part) for number, part in enumerate(parts)]
     return [(limits, part) for _, limits, part in sorted(placed, key=lambda one: one[0])]
 
 
-def _interleave(bench: Bench, parts: Sequence[tuple[Limits, Sequence[Sequence[Any]]]], rounds: int) -> None:
+def _interleave(bench: Bench, parts: Sequence[tuple[Limits | None, Sequence[Sequence[Any]]]], rounds: int) -> None:
     """The parts of the sweep, with the rounds end to end spread evenly between them and the profiles half-way."""
     due = [round(number * len(parts) / max(1, rounds - 1)) for number in range(rounds)]
     for number in range(len(parts) + 1):
@@ -281,6 +293,10 @@ def _interleave(bench: Bench, parts: Sequence[tuple[Limits, Sequence[Sequence[An
         if number < len(parts):
             bench.console.say(f"{bench.target.runtime}: bundles, part {number + 1} of {len(parts)}")
             bench.part(number, *parts[number])
+
+
+def _walk(one: Walk) -> list[Any]:
+    return [one.us, [[str(key) if key else None, us] for key, us in one.kernels]]
 
 
 def _samples(launch: stats.Launch) -> dict[str, list[float]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,8 +16,9 @@ from pipeline.graph import kernels
 from pipeline.request import planned as bench_planned
 from pipeline.spec import resolve
 from pipeline.sweep import build as building
+from pipeline.sweep import part
 from pipeline.sweep.part import parts_in, readings_of
-from pipeline.sweep.request import BuildRequest, command_of, plan_of, planned
+from pipeline.sweep.request import USUAL, BuildRequest, command_of, plan_of, planned
 
 NETWORK = """
 from torch import nn
@@ -98,6 +101,32 @@ def test_a_build_that_was_cut_off_measures_what_is_left_and_nothing_twice(
     assert readings_of(done[0]) == before
     assert all(part.is_done for part in parts_in(folder / "parts"))
     assert {entry.key for entry in latency_luts.load(out)} > {one.key for one in before[0].seen}
+
+
+def test_a_kernel_that_fails_its_bundle_is_missing_alone(
+    network: str, tmp_path: Path, cache_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = part.write_bundles
+
+    def damaged(groups: Any, target: Any, device: Any, folder: Path, **rest: Any) -> Any:
+        written = real(groups, target, device, folder, **rest)
+        for bundle in written:
+            if any(key.op == "mean" for key in bundle.plan.keys):
+                bundle.case.artifact.path.write_bytes(b"no model")
+        return written
+
+    monkeypatch.setattr(part, "write_bundles", damaged)
+    quick = dataclasses.replace(USUAL, launches=1, launch_s=0.05, kernels_s=0.05, warmup_s=0.01)
+    monkeypatch.setattr("pipeline.sweep.request.USUAL", quick)
+    told, reports = tmp_path / "told.json", tmp_path / "reports"
+    words = ["--for", network, "--runtime", "litert", "--exact", "--minutes", "0.01", "--reports", str(reports)]
+    assert lut_build(*words, "--json", str(told)) == 0
+    document = json.loads(told.read_text())
+    (one,) = document["missing"]
+    assert one["key"].startswith("mean[") and one["why"].startswith("loading: ")
+    assert document["kernels"]["measured"] == document["kernels"]["networks"] - 1 > 2
+    assert set(document["seconds_by_purpose"]) >= {"networks", "trial", "again", "warm"}
+    assert any("measured again, without the 1 that fails alone" in note for note in document["notes"])
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from devices.runner import Block, CaseResult, Kernel
 from latency_luts import OpKey
 from pipeline.kernel_times import KernelTimes
-from pipeline.sweep.fold import QUIET_SAMPLES, Overhead, Seen, Whole, entries, overhead, smooth_us, whole_us
+from pipeline.sweep.fold import QUIET_SAMPLES, READS_NOTHING_NS, Overhead, Seen, entries, overhead, smooth_us, whole_us
 
 NOTHING = Overhead(0.0, 0.0, 0.0, 3)
 
@@ -114,9 +114,13 @@ def test_a_kernel_that_small_bundles_have_has_a_warm_time_too_less_the_same_over
     assert [dataclasses.replace(entry, warm_ns=None) for entry in found] == entries(cold, taken_off, 0.95)
 
 
-def test_a_whole_bundle_takes_what_its_kernels_read_less_the_overhead_of_each() -> None:
-    assert Whole(100.0, 30).without(2.0) == 40 and Whole(100.0, 30).without(-0.5) == 115
-    assert Whole(10.0, 30).without(2.0) == 0
+def test_what_reads_less_than_it_takes_loses_part_of_a_microsecond_and_nothing_reads_as_half_of_one() -> None:
+    short = Overhead(-450, -500, -400, 3)
+    assert short.taken_off_ns(7.0) == pytest.approx(7450) and short.taken_off_ns(1.0) == pytest.approx(1450)
+    assert short.taken_off_ns(0.0) == READS_NOTHING_NS < 450
+    rising = [short.taken_off_ns(us / 10) for us in range(30)]
+    assert rising == sorted(rising)
+    assert Overhead(2000, 1900, 2100, 3).taken_off_ns(1.5) == 0
 
 
 def test_each_source_of_error_widens_the_interval() -> None:

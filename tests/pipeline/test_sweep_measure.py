@@ -16,8 +16,20 @@ from pipeline.errors import CheckFailed, UnsupportedOp
 from pipeline.kernel_times import KernelTimes
 from pipeline.settings import Settings
 from pipeline.sweep import measure
-from pipeline.sweep.fold import Seen, Whole
-from pipeline.sweep.measure import Bundle, Readings, Sweep, combine, fold, run, unwritable, write_bundles, write_chains
+from pipeline.sweep.fold import Seen
+from pipeline.sweep.measure import (
+    Bundle,
+    Readings,
+    Sweep,
+    combine,
+    fold,
+    run,
+    unwritable,
+    write_bundles,
+    write_chains,
+    write_walks,
+)
+from pipeline.sweep.walk import walks
 
 FAKE = runpy.run_path(str(Path(__file__).with_name("fake_runner.py")))
 SETTINGS = Settings(launch_s=0.1, kernels_s=0.1, warmup_s=0.01, launches=1)
@@ -115,8 +127,6 @@ def test_some_bundles_are_enough_and_the_rest_is_missing(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(measure, "_times", times)
     monkeypatch.setattr(measure, "_seen_in", seen_in)
-    whole = measure.read(sweep, [], tmp_path).whole
-    assert whole == {sweep.bundles[number].case.id: Whole(120.0, 3) for number in (1, 2)}
     found = fold(sweep, [RunnerResult({}, True, 0)], tmp_path, met={KEYS[1]: ("net",)})
     assert {entry.key: entry.networks for entry in found.entries} == {KEYS[1]: ("net",), KEYS[2]: ()}
     assert found.missing == {KEYS[0]: "it crashed", KEYS[3]: "it ran as another kernel"}
@@ -153,3 +163,16 @@ def test_kernels_that_cannot_be_written_are_told_beforehand(tmp_path: Path, runt
     assert not list(tmp_path.glob("try.*"))
     with pytest.raises(UnsupportedOp, match="wobble"):
         write_bundles([[odd]], target(tmp_path, runtime), FAKE["FakeDevice"](tmp_path / "device"), tmp_path)
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "litert"])
+def test_walks_are_timed_without_bundles_and_a_failed_one_is_left_out(runtime: str, tmp_path: Path) -> None:
+    name = f"walk-0001.{runtime}"
+    device = FAKE["FakeDevice"](tmp_path / "device", failures={name: "no memory", f"{name}+kernels": "no memory"})
+    sweep = Sweep((), (), write_walks(walks(3), target(tmp_path, runtime), device, tmp_path))
+    results = run(sweep, device, FAKE["installed"](tmp_path)["host"], SETTINGS, tmp_path, quiet)
+    assert set(ran(device)[0]) >= {case.id for case in sweep.walks}
+    readings = measure.read(sweep, results, tmp_path)
+    assert readings.seen == () and readings.missing == {}
+    if runtime == "litert":  # onnxruntime's kernels are told from a graph that only the real one writes
+        assert len(readings.walks) == 2 and all(one.us > 0 and one.kernels for one in readings.walks)

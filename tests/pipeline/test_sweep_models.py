@@ -80,6 +80,8 @@ ONLY = {
         key("transpose[in=1x3x20x8x8 dtype=float32 detail=perm=0,2,1,3,4]"),
         key("split[in=1x116x8x8 dtype=float32 detail=out=1x58x8x8 axis=1 num_outputs=2]"),
         key("slice[in=1x16x32x32 dtype=float32 detail=out=1x16x16x32]"),
+        key("gather[in=1x24x8x8 dtype=float32 detail=axis=1]"),
+        key("gather[in=1x464 dtype=float32 detail=out=1x232 axis=1]"),
         key("pad[in=1x16x8x8 dtype=float32 detail=pads=0,8,0,0,0,8,0,0]"),
         key("softmax[in=1x10 dtype=float32 detail=axis=1]"),
         key("reorder_in[in=1x64x8x8 dtype=float32]"),
@@ -94,12 +96,15 @@ ONLY = {
         key("concat[in=1x36x8x8 dtype=float32 detail=axis=1 with=1x36x8x8]"),
         key("concat[in=1x36x8x8 dtype=float32 detail=axis=1 with=1x20x8x8+1x8x8x8]"),
         key("pad[in=1x24x8x8 p=1,1,1,1 dtype=float32]"),
+        key("pad[in=1x24x8x8 p=1,1,1,1 dtype=float32 detail=mode=value]"),
         key("pad[in=1x16x8x8 dtype=float32 detail=nhwc_pads=0:0,0:0,0:0,8:8]"),
         key("reshape[in=1x8x116x8 dtype=float32 detail=out=1x2x58x8x8]"),
         key("transpose[in=1x60x8x8 dtype=float32 detail=perm=0,3,1,2]"),
         key("transpose[in=1x2x58x8x8 dtype=float32 detail=perm=0,2,1,3,4]"),
         key("slice[in=1x116x8x8 dtype=float32 detail=out=1x58x8x8]"),
         key("strided_slice[in=1x16x8x8 dtype=float32 detail=begin=0,0,0,0 end=1,8,8,16 strides=1,2,1,1]"),
+        key("gather_nd[in=24x8x1x8 dtype=float32]"),
+        key("gather_nd[in=464x1 dtype=float32 detail=out=232x1]"),
         key("softmax[in=1x10 dtype=float32]"),
     ],
 }
@@ -277,6 +282,8 @@ def test_sizes_of_a_key() -> None:
         ("tflite", "concat", "axis=1 with=1x8x9x9"),
         ("onnx", "reshape", "out=1x8x7x7"),
         ("tflite", "reshape", "out=1x8x7x7"),
+        ("onnx", "gather", "out=1x4x7x7 axis=1"),
+        ("tflite", "gather_nd", "out=1x4x14x14"),
     ],
 )
 def test_shapes_that_contradict_each_other_are_refused(tmp_path: Path, form: str, op: str, detail: str) -> None:
