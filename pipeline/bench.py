@@ -15,11 +15,12 @@ from devices.errors import DeviceError, DeviceLost
 from devices.install import Installed
 from devices.lock import device_lock, lock_key
 from devices.transport import DeviceDescription, Transport
-from pipeline import runfolder
+from pipeline import models, runfolder
+from pipeline.artifact import Exported, Network
 from pipeline.console import Console
 from pipeline.deploy import RUNTIME_FORMATS, Deployed, case_of, deploy, targets_of
 from pipeline.document import Measured, run_document
-from pipeline.errors import CheckFailed, UsageError
+from pipeline.errors import CheckFailed, ModelError, UsageError
 from pipeline.installing import install_bundles
 from pipeline.numerics import Agreement, accuracy_row, check_on_device
 from pipeline.profiling import launch_files, launches_to_go, load_launches, measure
@@ -42,7 +43,7 @@ def bench(request: Request, console: Console) -> dict[str, Any]:
         raise UsageError(f"there is no runtime {unknown[0]!r}", try_=", ".join(RUNTIME_FORMATS))
     start_s = time.monotonic()
     with open_device(request.device) as device:
-        subjects = subjects_of(request.models, console)
+        subjects = subjects_of(_models(request), console, request.weights)
         locks, key = cache_dir() / "locks", lock_key(device)
         with device_lock(device.name, locks, wait_s=request.wait_s, on_wait=console.say, key=key):
             try:
@@ -68,9 +69,9 @@ def _run(request: Request, subjects: Sequence[Subject], device: Transport, conso
     about = device.describe()
     installed, notes = install_bundles(request.bundles, request.runtimes, request.aars, device, console)
     check_formats(subjects, [runtime for one in installed.values() for runtime in one.bundle.libraries])
-    folder = _open_folder(request, about)
+    folder = _open_folder(request, about, _hashes(subjects))
     console.run_folder = folder.path
-    cases = _export(subjects, request, device, installed, folder, console)
+    cases, left_out = _export(subjects, request, device, installed, folder, console)
     gates = None if about.kind == "host" else request.gates
     watching = Watching(device, folder.path, gates, request.settle_s, console)
     with prepared(device, console.say, touch=not request.keep_settings) as knobs:
@@ -95,16 +96,44 @@ def _run(request: Request, subjects: Sequence[Subject], device: Transport, conso
             conditions=watching.document(results, knobs),
             notes=notes,
         )
-        return run_document(run)
+        document = run_document(run)
+        document["profiles"] += left_out
+        document["complete"] = all(profile["failed"] is None for profile in document["profiles"])
+        document["counts_against_latency"] = counts_against_latency(document)
+    for network, subject in zip(document["networks"], subjects, strict=True):
+        network["weights"] = subject.weights
+    return document
 
 
-def _open_folder(request: Request, device: DeviceDescription) -> RunFolder:
+def _models(request: Request) -> tuple[str, ...]:
+    return tuple(models.MODELS) if request.zoo else request.models
+
+
+def counts_against_latency(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """How far MACs and parameters tell which network is faster, for each runtime with enough networks."""
+    from pipeline.report.document import read
+    from pipeline.report.ranks import as_document, ranks
+
+    return as_document(ranks(read(document)))
+
+
+def _hashes(subjects: Sequence[Subject]) -> dict[str, str]:
+    """SHA-256 of the weights file of each network that has one."""
+    return {subject.network.name: subject.weights["sha256"] for subject in subjects if subject.weights}
+
+
+def _open_folder(request: Request, device: DeviceDescription, weights: dict[str, str]) -> RunFolder:
     if request.resume is not None:
         folder = runfolder.reopen(request.resume)
         check_same_device(folder.plan, device, folder.path)
+        if folder.plan.get("weights_sha256", {}) != weights:
+            raise UsageError(
+                f"the weights files are not those any more that {folder.path} was begun with", try_="a new run"
+            )
         runfolder.tidy(folder.path)
         return folder
-    return runfolder.create(request.reports, request.device, plan_of(request, device))
+    plan = plan_of(request, device) | {"weights_sha256": weights}
+    return runfolder.create(request.reports, request.device, plan)
 
 
 def _export(
@@ -114,11 +143,9 @@ def _export(
     installed: dict[str, Installed],
     folder: RunFolder,
     console: Console,
-) -> list[Deployed]:
-    """Every network in every format that it is measured in."""
-    from pipeline.export import EXPORTERS
-
-    cases = []
+) -> tuple[list[Deployed], list[dict[str, Any]]]:
+    """Every network in every format that it is measured in; of the zoo also those that cannot be, as failed profiles."""
+    cases, left_out = [], []
     targets = targets_of(list(installed.values()), request.delegate)
     for subject in subjects:
         network = subject.network
@@ -127,18 +154,42 @@ def _export(
             if target not in wanted:
                 console.say(f"{network.name} is a .{network.source} file: not measured in {target.runtime}")
                 continue
-            exported = folder.recall(network.name, target.format)
+            exported, why = _exported(network, target.format, folder, console, skip=request.zoo)
             if exported is None:
-                if load_launches(folder.path):
-                    raise UsageError(
-                        f"{network.name}.{target.format} is not the file any more that {folder.path} has launches of",
-                        try_="a new run",
-                    )
-                with console.stage(f"exporting {network.name} to {target.format}"):
-                    exported = EXPORTERS[target.format]().export(network, folder.artifacts)
-                folder.remember(exported)
-            cases.append(case_of(exported, target, device, name_bundle=len(installed) > 1))
-    return cases
+                left_out.append({"network": network.name, "runtime": target.runtime, "failed": why})
+            else:
+                cases.append(case_of(exported, target, device, name_bundle=len(installed) > 1))
+    if not cases and left_out:
+        raise CheckFailed(f"no network could be exported: {left_out[0]['failed']}")
+    return cases, left_out
+
+
+def _exported(
+    network: Network, format: str, folder: RunFolder, console: Console, *, skip: bool
+) -> tuple[Exported | None, str]:
+    """The file of a network. Args: skip: where there can be none, None and why; a run that goes on does not try again."""
+    from pipeline.export import EXPORTERS
+
+    exported, note = folder.recall(network.name, format), folder.artifacts / f"{network.name}.{format}.left-out"
+    if exported is not None:
+        return exported, ""
+    if skip and note.is_file():
+        return None, note.read_text("utf-8")
+    if load_launches(folder.path):
+        raise UsageError(
+            f"{network.name}.{format} is not the file any more that {folder.path} has launches of", try_="a new run"
+        )
+    try:
+        with console.stage(f"exporting {network.name} to {format}"):
+            exported = EXPORTERS[format]().export(network, folder.artifacts)
+    except (ModelError, CheckFailed) as error:
+        if not skip:
+            raise
+        console.say(f"left out: {error}")
+        runfolder.write_text(note, str(error))
+        return None, str(error)
+    folder.remember(exported)
+    return exported, ""
 
 
 def _deploy_and_check(

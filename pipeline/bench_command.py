@@ -23,6 +23,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a name from `handset models`, a path to a .onnx, .tflite or .pt2 file, or file.py:function",
     )  # fmt: skip
     parser.add_argument(
+        "--zoo", action="store_true",
+        help="all networks of `handset models` instead of a MODEL, each for a short time (--budget 2), and how far MACs and "
+        "parameters tell their latencies",
+    )  # fmt: skip
+    parser.add_argument(
+        "--weights", action="append", default=None, metavar="FILE|MODEL=FILE",
+        help="a state_dict of torchvision's, timm's, the authors' or its own for the MODEL, a zoo name or file.py:function: "
+        ".pt, .pth and the like, or .safetensors; may be given again",
+    )  # fmt: skip
+    parser.add_argument(
         "--device", default=None, help="host (the default), pixel and other profiles, a phone's serial, or HOST:PORT"
     )
     parser.add_argument(
@@ -108,7 +118,7 @@ def _bench(arguments: argparse.Namespace) -> int:
 def _request(arguments: argparse.Namespace) -> Any:
     from devices.conditions import Gates
     from pipeline.errors import UsageError
-    from pipeline.request import Request, planned
+    from pipeline.request import ZOO, Request, planned
     from pipeline.runfolder import reopen
     from pipeline.settings import Settings
 
@@ -121,12 +131,18 @@ def _request(arguments: argparse.Namespace) -> Any:
         "limit_s": arguments.limit,
     }
     given = {key: value for key, value in numbers.items() if value is not None}
+    if arguments.zoo and arguments.models:
+        raise UsageError(
+            f"--zoo is the whole zoo, and {arguments.models[0]} was asked too", try_="--zoo without a MODEL, or without --zoo"
+        )
     if arguments.resume is None:
         for option, text in (("--runtime", arguments.runtime), ("--bundle", arguments.bundle)):
             if text is not None and not words(text):
                 raise UsageError(f"{option} {text!r} names nothing", try_=f"without {option}")
         return Request(
             models=tuple(arguments.models),
+            weights=tuple(arguments.weights or ()),
+            zoo=arguments.zoo,
             device="host" if arguments.device is None else arguments.device,
             runtimes=words(arguments.runtime),
             bundles=words(arguments.bundle),
@@ -136,12 +152,12 @@ def _request(arguments: argparse.Namespace) -> Any:
             settle_s=arguments.settle,
             keep_settings=arguments.keep_settings,
             allow_mismatch=arguments.allow_mismatch,
-            settings=Settings(**given),
+            settings=Settings(**{**(ZOO if arguments.zoo else {}), **given}),
             reports=arguments.reports,
             wait_s=arguments.wait,
         )
     fixed = (arguments.models, arguments.device, arguments.runtime, arguments.bundle, arguments.aar, arguments.delegate)
-    if any(fixed):
+    if any(fixed) or arguments.weights or arguments.zoo:
         raise UsageError(
             "--resume goes on with what that run was asked", try_="--resume RUN without models, device, runtime, bundle"
         )

@@ -21,6 +21,9 @@ KIND = "bench"
 IDENTITY = ("kind", "model", "os", "abi")
 """What a device says of itself that stays as it is for as long as a run may go on."""
 
+ZOO: Mapping[str, Any] = {"budget_s": 2.0, "launch_s": 0.5, "kernels_s": 0.2}
+"""Settings of a bench of the whole zoo where nothing else is asked: some hundred cases in minutes, not in half an hour."""
+
 Limits = TypeVar("Limits", Settings, Gates)
 
 
@@ -39,6 +42,8 @@ class Request:
         keep_settings: the phone's settings are not touched.
         allow_mismatch: a model whose outputs on the device are not torch's is timed all the same.
         wait_s: how long to wait for another bench on the device.
+        weights: FILE for a single model, or MODEL=FILE.
+        zoo: all networks of the zoo instead of `models`; one that cannot be exported is left out.
         resume: the run folder to go on with.
     """
 
@@ -55,6 +60,8 @@ class Request:
     keep_settings: bool = False
     allow_mismatch: bool = False
     wait_s: float = 600.0
+    weights: tuple[str, ...] = ()
+    zoo: bool = False
     resume: Path | None = None
 
 
@@ -64,6 +71,8 @@ def plan_of(request: Request, device: DeviceDescription) -> dict[str, Any]:
         "kind": KIND,
         "handset": VERSION,
         "models": list(request.models),
+        "weights": list(request.weights),
+        "zoo": request.zoo,
         "device": request.device,
         "runtimes": list(request.runtimes),
         "bundles": list(request.bundles),
@@ -87,6 +96,8 @@ def planned(plan: Mapping[str, Any], folder: Path) -> Request:
         gates = plan.get("gates", {})
         return Request(
             models=read_texts(plan, "models"),
+            weights=read_texts(plan, "weights"),
+            zoo=plan.get("zoo") is True,
             device=read_text(plan["device"]),
             runtimes=read_texts(plan, "runtimes"),
             bundles=read_texts(plan, "bundles"),
@@ -122,8 +133,8 @@ def check_same_device(plan: Mapping[str, Any], device: DeviceDescription, folder
 
 def command_of(request: Request) -> str:
     """The command line that asks for the same again."""
-    words = ["handset", "bench", *request.models, "--device", request.device]
-    settings, default = request.settings, Settings()
+    words = ["handset", "bench", *request.models, *(["--zoo"] if request.zoo else []), "--device", request.device]
+    settings, default = request.settings, Settings(**ZOO if request.zoo else {})
     options = (
         ("--runtime", ",".join(request.runtimes), ""),
         ("--bundle", ",".join(request.bundles), ""),
@@ -135,6 +146,7 @@ def command_of(request: Request) -> str:
         ("--launches", settings.launches, default.launches),
         ("--limit", f"{settings.limit_s:g}", f"{default.limit_s:g}"),
     )
+    words += [word for text in request.weights for word in ("--weights", text)]
     words += [word for aar in request.aars for word in ("--aar", aar)]
     words += [word for name, value, usual in options if value != usual for word in (name, str(value))]
     switches = {

@@ -19,6 +19,8 @@ from pipeline.models import MODELS, build
 if TYPE_CHECKING:
     from torch import nn
 
+    from pipeline.weights import Placed
+
 _PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")
 _DEFAULT_SHAPE = (1, 3, 224, 224)
 _KINDS = "a zoo name (see `handset models`), a path to .onnx, .tflite or .pt2, or file.py:function"
@@ -61,6 +63,27 @@ def resolve(text: str) -> Network:
     near = difflib.get_close_matches(text, MODELS, n=3, cutoff=0.6)
     hint = f"{', '.join(near)}, or `handset models`" if near else _KINDS
     raise UsageError(f"there is no network {text!r}", try_=hint)
+
+
+def resolve_with_weights(text: str, path: Path) -> tuple[Network, Placed]:
+    """The network that `text` names, with the weights of a file: a zoo name, or file.py:function.
+
+    Raises:
+        UsageError: no such name, or a model file, which has weights of its own.
+        ModelError: the file is none with weights, or they are of another network.
+        StorageError: the file cannot be read.
+    """
+    from pipeline.weights import load
+
+    if text in MODELS:
+        network = _network(text, "zoo", MODELS[text].input_shape, build(text).eval())
+    elif Path(text).suffix.lower() in (".onnx", ".tflite", ".pt2"):
+        raise UsageError(f"{text!r} has weights of its own", try_="--weights with a zoo name or file.py:function")
+    else:
+        network = resolve(text)
+    assert network.module is not None
+    placed = load(network.module, network.name, path)
+    return _network(network.name, network.source, network.input_shape, network.module), placed
 
 
 def safe_name(text: str) -> str:

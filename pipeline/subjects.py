@@ -5,44 +5,97 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from pipeline.artifact import Network
+from pipeline.artifact import Network, sha256_file
 from pipeline.console import Console
 from pipeline.default_set import DEFAULT_SET, compressed_digits
 from pipeline.deploy import RUNTIME_FORMATS, Target
 from pipeline.errors import ModelError, UsageError
 
+TOLD, LISTED = 3, 1000
+"""Keys of a weights file without a place that a terminal is told of, and that the result lists."""
+
 
 @dataclass(frozen=True)
 class Subject:
-    """One network of a run with what is known of it before it is measured."""
+    """One network of a run with what is known of it before it is measured.
+
+    Args:
+        weights: of the file that `network` has its weights from: its name, its SHA-256 and what was placed; None: none.
+    """
 
     network: Network
     macs: int | None = None
     compressed_from: str | None = None
     compression: Mapping[str, Any] | None = None
     accuracy: Mapping[str, Any] | None = None
+    weights: Mapping[str, Any] | None = None
 
 
-def subjects_of(models: Sequence[str], console: Console) -> list[Subject]:
+def subjects_of(models: Sequence[str], console: Console, weights: Sequence[str] = ()) -> list[Subject]:
     """The networks, the default set where none is named; nothing is written yet.
 
-    Raises: UsageError: two have one name. ModelError: there is no such model, or it fails on its input.
+    Args:
+        weights: FILE for a single model, or MODEL=FILE.
+
+    Raises: UsageError: two have one name, or weights are for none. ModelError: there is no such model, or it fails on its
+    input, or its weights are of another one.
     """
     from pipeline.spec import resolve
 
+    files = weights_files(models, weights)
     subjects: list[Subject] = []
     for text in models or DEFAULT_SET:
         with console.stage(f"preparing {text}"):
-            network = resolve(text)
+            loaded = None
+            if text in files:
+                network, loaded = _with_weights(text, files[text], console)
+            else:
+                network = resolve(text)
             if any(subject.network.name == network.name for subject in subjects):
                 raise UsageError(f"two of the models are called {network.name}", try_="rename one of the files")
-            subjects.append(_subject(network))
+            subjects.append(dataclasses.replace(_subject(network), weights=loaded))
             if not models and text == "digits_cnn":
                 smaller, compression = compressed_digits(network)
                 subjects.append(dataclasses.replace(_subject(smaller), compressed_from=text, compression=compression))
     return subjects
+
+
+def weights_files(models: Sequence[str], weights: Sequence[str]) -> dict[str, Path]:
+    """Model, as it was named -> its weights file. A file may have "=" in its name, and so may a model.
+
+    Raises: UsageError: a file for none of the models, or two for one.
+    """
+    files: dict[str, Path] = {}
+    for text in weights:
+        model = max((model for model in models if text.startswith(f"{model}=")), key=len, default="")
+        path = text.removeprefix(f"{model}=") if model else text
+        if not model and len(models) == 1:
+            model = models[0]
+        if not model:
+            asked = ", ".join(models) or "the default set"
+            raise UsageError(
+                f"--weights {text} is for none of {asked}", try_="MODEL --weights FILE, or --weights MODEL=FILE"
+            )
+        if model in files:
+            raise UsageError(f"--weights was given twice for {model}", try_="one file for each model")
+        files[model] = Path(path)
+    return files
+
+
+def _with_weights(text: str, path: Path, console: Console) -> tuple[Network, dict[str, Any]]:
+    from pipeline.spec import resolve_with_weights
+
+    network, placed = resolve_with_weights(text, path)
+    told = f"{network.name}: {placed.filled} tensors from {path.name} by the names of {placed.source}"
+    if placed.unplaced:
+        told += f"; not placed: {', '.join(key[:80] for key in placed.unplaced[:TOLD])}"
+        told += f" and {len(placed.unplaced) - TOLD:,} more" if len(placed.unplaced) > TOLD else ""
+    console.say(f"{told}; {placed.note}" if placed.note else told)
+    document = dataclasses.asdict(placed) | {"unplaced": [key[:200] for key in placed.unplaced[:LISTED]]}
+    return network, {"file": path.name, "sha256": sha256_file(path)} | document
 
 
 def check_formats(subjects: Sequence[Subject], runtimes: Sequence[str]) -> None:
