@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.console import Console, printable
-from pipeline.errors import ModelError, UsageError
+from pipeline.errors import UsageError
+from pipeline.guidelines.experiment.command import add_arguments as add_experiment_arguments
+from pipeline.guidelines.experiment.command import is_experiment, run_experiment
 from pipeline.guidelines.finding import RULES
 from pipeline.lut.convert_command import check_output
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from latency_luts import LatencyTable
     from pipeline.guidelines import Finding
 
@@ -30,11 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Checks networks against ShuffleNetV2's guidelines (Ma et al., ECCV 2018): "
         + "; ".join(f"{rule.upper()}, {told}" for rule, told in RULES.items())
-        + ". Nothing is exported or run. With a table each finding says what its rewrite would save on that device; what "
-        "would save most comes first. Exit status 0 whatever is found, unless --fail-on."
+        + ". Nothing is exported or run, but by --experiment. With a table each finding says what its rewrite would save on "
+        "that device; what would save most comes first. Exit status 0 whatever is found, unless --fail-on."
     )
     parser.add_argument(
-        "models", nargs="+", metavar="MODEL", help="a name from `handset models`, a .pt2 file or file.py:function"
+        "models", nargs="*", metavar="MODEL",
+        help="a name from `handset models`, a path to a .onnx, .tflite or .pt2 file, or file.py:function",
     )
     parser.add_argument("--lut", type=Path, default=None, metavar="T", help="a latency table, a .parquet file")
     parser.add_argument(
@@ -44,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--limit", type=_limit, default=LIMIT, metavar="N", help=f"findings of a network that are printed ({LIMIT})"
     )
     parser.add_argument("--json", type=Path, default=None, metavar="PATH", help="all of it as a file")
+    add_experiment_arguments(parser)
     parser.set_defaults(command=_guidelines)
 
 
@@ -66,6 +68,10 @@ def _guidelines(arguments: argparse.Namespace) -> int:
     from latency_luts import load
     from pipeline.runfolder import write_json
 
+    if is_experiment(arguments):
+        return run_experiment(arguments)
+    if not arguments.models:
+        raise UsageError("no network was named", try_="a MODEL, see `handset models`, or --experiment")
     files = [Path(text.rpartition(":")[0] or text) for text in arguments.models]
     check_output("--json", arguments.json, [*files, *([arguments.lut] if arguments.lut else [])])
     if (twice := Counter(arguments.models).most_common(1)[0])[1] > 1:
@@ -87,27 +93,20 @@ def _guidelines(arguments: argparse.Namespace) -> int:
 
 
 def _checked(text: str, table: LatencyTable | None, console: Console) -> tuple[tuple[int, ...], list[Finding]]:
-    from pipeline.guidelines import check
-
-    with console.stage(f"looking into {text}"):
-        module, shape = _module(text)
-        return shape, check(module, shape, table)
-
-
-def _module(text: str) -> tuple[nn.Module, tuple[int, ...]]:
-    """A network of the zoo as it is built: its weights do not matter, and need not be trained or settled."""
+    """A network of the zoo is looked at as it is built: its weights do not matter, and need not be trained or settled."""
+    from pipeline.guidelines import check, check_file
     from pipeline.models import MODELS, build
     from pipeline.spec import resolve
 
-    if text in MODELS:
-        return build(text), MODELS[text].input_shape
-    network = resolve(text)
-    if network.module is None:
-        raise ModelError(
-            f"{network.name}.{network.source} is a file without a torch module, which guidelines are checked on",
-            try_="the network as file.py:function or .pt2",
-        )
-    return network.module, network.input_shape
+    with console.stage(f"looking into {text}"):
+        if text in MODELS:
+            shape = MODELS[text].input_shape
+            return shape, check(build(text), shape, table)
+        network = resolve(text)
+        if network.module is not None:
+            return network.input_shape, check(network.module, network.input_shape, table)
+        assert network.path is not None
+        return network.input_shape, check_file(network.path, table)
 
 
 def _print(text: str, findings: Sequence[Finding], priced: bool, limit: int) -> None:

@@ -12,7 +12,7 @@ section 2. The paper states the guidelines and no limits: those here are each mo
 from __future__ import annotations
 
 from pipeline.guidelines.bounds import memory_access_bound, pointwise_memory_access
-from pipeline.guidelines.check import check
+from pipeline.guidelines.check import check, check_file
 from pipeline.guidelines.finding import RULES, Finding
 
-__all__ = ["RULES", "Finding", "check", "memory_access_bound", "pointwise_memory_access"]
+__all__ = ["RULES", "Finding", "check", "check_file", "memory_access_bound", "pointwise_memory_access"]

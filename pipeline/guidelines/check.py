@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.errors import UsageError
 from pipeline.guidelines.elementwise import few_elementwise
 from pipeline.guidelines.finding import Finding
 from pipeline.guidelines.fragments import few_fragments
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from latency_luts import LatencyTable
+    from pipeline.fusion.ir import Graph
 
 
 def check(model: nn.Module, example: Tensor | Sequence[int], table: LatencyTable | None = None) -> list[Finding]:
@@ -34,13 +37,44 @@ def check(model: nn.Module, example: Tensor | Sequence[int], table: LatencyTable
         UsageError, UnsupportedOp: with a table, as of `pipeline.graph.kernels`.
     """
     from pipeline.fusion.tracing import trace
-    from pipeline.graph import kernels
 
     shape = tuple(int(size) for size in getattr(example, "shape", example))
+    return _findings(lambda: trace(model, shape), table)
+
+
+def check_file(path: Path, table: LatencyTable | None = None) -> list[Finding]:
+    """The same for a .onnx or .tflite file: each finding names the file's nodes.
+
+    What an exporter folded or took apart is put together again, so that a file has the findings of the network that it was
+    exported from.
+
+    Args: table: of a runtime that runs such files.
+
+    Raises:
+        ModelError: no such model, damaged, or too large.
+        UsageError: a table of a runtime that does not run such files.
+        UnsupportedOp: with a table, as of `pipeline.graph.kernels`.
+        OSError: the file cannot be read.
+    """
+    from pipeline.fusion import from_onnx, from_tflite
+
+    runtimes = ("onnxruntime",) if path.suffix == ".onnx" else ("litert", "tflite")
+    if table is not None and table.context.runtime not in runtimes:
+        raise UsageError(
+            f"{path.name} was asked with a table of {table.context.runtime}, which does not run such files",
+            try_=f"a table of {' or '.join(runtimes)}",
+        )
+    return _findings(lambda: (from_onnx if path.suffix == ".onnx" else from_tflite).read(path), table)
+
+
+def _findings(read: Callable[[], Graph], table: LatencyTable | None) -> list[Finding]:
+    """Args: read: gives the graph anew each time; what looks at it uses it up."""
+    from pipeline.graph import kernels_of
+
     prices = None
     if table is not None:
-        prices = Prices(table, kernels(model, shape, table.context.runtime, abi=table.context.abi))
-    graph = trace(model, shape)
+        prices = Prices(table, kernels_of(read(), table.context.runtime, abi=table.context.abi))
+    graph = read()
     fuse(graph)
     rules = (equal_channels, few_groups, few_fragments, few_elementwise)
     return sorted((finding for rule in rules for finding in rule(graph, prices)), key=_order)

@@ -60,13 +60,15 @@ def is_dense(node: Node) -> bool:
 
 
 def place(nodes: Iterable[Node]) -> str:
-    """The part of the module that holds all of them."""
+    """The part of the module that holds all of them; in a file whose names have no parts, from the first to the last."""
     paths = [node.module.split(".") for node in nodes if node.module]
     shared: list[str] = []
     for words in zip(*paths, strict=False):
         if len(set(words)) > 1:
             break
         shared.append(words[0])
+    if not shared and paths and paths[0] != paths[-1] and max(map(len, paths)) == 1:
+        return f"{paths[0][0]} to {paths[-1][0]}"
     return ".".join(shared) or "the network"
 
 

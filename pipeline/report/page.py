@@ -11,9 +11,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.errors import StorageError
-from pipeline.report import checks, conditions, context, facts, kernel_sections, sections, waterfall
+from pipeline.report import checks, conditions, context, counts, facts, kernel_sections, sections, waterfall
 from pipeline.report.document import read
 from pipeline.report.kinds import KINDS
+from pipeline.report.ranks import ranks
 from pipeline.report.text import shorten
 from pipeline.report.views import Bench
 
@@ -49,6 +50,7 @@ def environment() -> Environment:
 def page(bench: Bench) -> str:
     """The whole page as text."""
     rows, axis, log = sections.latency(bench)
+    ranked, runtimes = ranks(bench), sections.runtimes(bench)
     return environment().get_template("page.html.j2").render(
         bench=bench,
         headline=facts.headline(bench),
@@ -56,7 +58,10 @@ def page(bench: Bench) -> str:
         latency=rows,
         latency_axis=axis,
         latency_log=log,
-        runtimes=sections.runtimes(bench),
+        runtimes=runtimes,
+        counts=counts.plots(ranked, runtimes),
+        count_rows=counts.rows(ranked),
+        turned=[(one.label, [counts.pair_text(*pair) for pair in one.worst]) for one in ranked if one.worst],
         pairs=sections.pairs(bench),
         distributions=sections.distributions(bench),
         falls=kernel_sections.falls(bench),

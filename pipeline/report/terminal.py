@@ -15,14 +15,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.report import counts
 from pipeline.report.document import read
 from pipeline.report.facts import accuracy_text, headline, mismatch_text, next_commands
+from pipeline.report.ranks import ranks
 from pipeline.report.sections import interval_text
 from pipeline.report.text import clean, duration, plus_minus, shorten
 from pipeline.report.views import Bench, Profile
 
 WIDTH_WITHOUT_TERMINAL = 80
 WIDE_FROM = 100
+RANKED_FROM = 8
+"""Networks of which rank correlations are told: those of fewer say little."""
 _ASCII = str.maketrans(
     {"±": "~", "µ": "u", "–": "-", "−": "-", "…": ".", "×": "x", "─": "-", "━": "-", "°": " ", "\xa0": " "}
 )
@@ -72,6 +76,11 @@ def _write(console: Console, bench: Bench, page: str) -> None:
         console.print(Text(text, style="bold"))
     if bench.profiles:
         console.print(_table(bench, console.width))
+    for one in ranks(bench):
+        if len(one.points) >= RANKED_FROM:
+            console.print(Text.assemble(("ranks     ", "dim"), counts.sentence(one)), soft_wrap=True)
+            for pair in one.worst:
+                console.print(Text.assemble(("          ", "dim"), counts.pair_text(*pair, limit=40)), soft_wrap=True)
     troubles = _troubles(bench)
     if troubles.row_count:
         console.print(troubles)

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import onnx
 import pytest
 import torch
 
@@ -150,12 +149,3 @@ def test_one_line_where_asked_in_vain(run: Run, folder: Path, argv: list[str], s
     assert (got, out) == (status, "")
     assert err.startswith("handset: ") and err.count("\n") == 1 and said in err
     assert {path: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
-
-
-def test_a_file_without_a_torch_module_is_refused(run: Run, folder: Path) -> None:
-    tensors = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 3, 8, 8]) for name in "xy"]
-    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "net", tensors[:1], tensors[1:])
-    onnx.save(onnx.helper.make_model(graph), "net.onnx")
-    status, out, err = run("net.onnx")
-    assert (status, out) == (2, "")
-    assert "net.onnx is a file without a torch module" in err and "file.py:function" in err
