@@ -8,7 +8,7 @@
     ├── StorageError       (1)    the disk: full, read-only, no permission; nothing half-written stays
     └── Unstable           (4)    measured, but the machine was too noisy for the interval that was asked
 
-The number is the exit status. The leaves raise their own errors (`devices.errors`, `latency_luts.table`), which
+The number is the exit status. The leaves raise their own errors (`devices.errors`, `latency_luts.errors`), which
 carry `exit_status` too; the command line prints any of them as one line and never a traceback.
 """
 

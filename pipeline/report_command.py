@@ -1,4 +1,4 @@
-"""`handset report`: the page again from a run's document, the run for other tools, and the page of a latency table."""
+"""`handset report`: the pages again from a run's documents, the run for other tools, and the page of a latency table."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from typing import Any
 from pipeline.arguments import words
 from pipeline.console import printable
 
-LUT_BUILD = "lut build"
+LUT_BUILD, VALIDATION = "lut build", "validation"
+NO_NETWORKS = {LUT_BUILD: "a table build, which has no networks", VALIDATION: "a validation of a table"}
 TOOLS = ("perfetto", "model-explorer")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Writes the HTML page of a run again from its JSON, and the run for tools that people know: a trace for Perfetto and "
-        "chrome://tracing, and node data for Google's Model Explorer. Of a latency table it writes the table's page."
+        "Writes the HTML page of a run again from its JSON (two of a `lut validate`), and the run for tools that people know: "
+        "a trace for Perfetto and chrome://tracing, and node data for Google's Model Explorer. Of a latency table it writes "
+        "the table's page."
     )
     parser.add_argument(
-        "run", type=Path, metavar="RUN", help="a run folder, its result.json, or a .parquet latency table"
+        "run", type=Path, metavar="RUN", help="a run folder, its result.json or validation.json, or a .parquet table"
     )
     parser.add_argument(
         "--to", default=None, metavar="TOOLS", help=f"for which other tools, into the run folder: {', '.join(TOOLS)}"
@@ -34,8 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _report(arguments: argparse.Namespace) -> int:
     from pipeline.errors import UsageError
-    from pipeline.report import render
-    from pipeline.runfolder import PAGE, write_json
+    from pipeline.runfolder import write_json
 
     tools = words(arguments.to)
     unknown = [tool for tool in tools if tool not in TOOLS]
@@ -49,21 +50,35 @@ def _report(arguments: argparse.Namespace) -> int:
         print(printable(str(page)))
         return 0
     path, document = _document(path)
-    page = path.parent / PAGE
-    if document.get("kind") == LUT_BUILD:
-        if tools:
-            raise UsageError(f"{path.parent} is a table build, which has no networks: --to is of a run of handset bench")
-        _table(path.parent / Path(str(document.get("table", ""))).name, page, document)
-    else:
-        render(document, page)
+    if tools and (what := NO_NETWORKS.get(str(document.get("kind")))):
+        raise UsageError(f"{path} is of {what}: --to is of a run of handset bench")
+    pages = _pages(document, path.parent)
     if arguments.json is not None:
         write_json(arguments.json, document)
-    print(printable(str(page)))
+    for page in pages:
+        print(printable(str(page)))
     if "perfetto" in tools:
         _perfetto(document, path.parent)
     if "model-explorer" in tools:
         _model_explorer(document, path.parent)
     return 0
+
+
+def _pages(document: dict[str, Any], folder: Path) -> list[Path]:
+    """Those of a run's document, and of the validation that lies beside it."""
+    from pipeline import validation
+    from pipeline.report import render, validation_page
+    from pipeline.runfolder import PAGE
+
+    page = folder / PAGE
+    if document.get("kind") == VALIDATION:
+        return [validation_page.render(document, folder / validation.PAGE)]
+    if document.get("kind") == LUT_BUILD:
+        _table(folder / Path(str(document.get("table", ""))).name, page, document)
+        return [page]
+    judged = _document(folder / validation.RESULT)[1] if (folder / validation.RESULT).is_file() else None
+    render(document, page)
+    return [page] if judged is None else [page, validation_page.render(judged, folder / validation.PAGE)]
 
 
 def _document(path: Path) -> tuple[Path, dict[str, Any]]:

@@ -95,7 +95,8 @@ def _validate(arguments: argparse.Namespace) -> int:
     from pipeline.console import Console
     from pipeline.resume import stopped
     from pipeline.runfolder import check_writable, write_json
-    from pipeline.validation.run import PAGE, Asked, resume_words, validate_table
+    from pipeline.validation import PAGE
+    from pipeline.validation.run import Asked, resume_words, validate_table
     from pipeline.validation.summary import summarise
 
     check_writable("--json", arguments.json)

@@ -39,10 +39,13 @@ class Place:
     measured: Mapping[str, Any]
 
 
-def place_of(context: Context, request: Request, console: Console) -> Place:
+def place_of(context: Context, request: Request, console: Console, *, allowed: bool) -> Place:
     """Looks at a device, which is not measured on yet, and at the runtime library that it will be given.
 
-    Raises: UsageError: nothing runs the table's runtime. DeviceError: no such device, no bundle with that runtime.
+    Args: allowed: whether the device may be one that no table is made on, because it is emulated.
+
+    Raises: UsageError: nothing runs the table's runtime; an emulated device that is not allowed. DeviceError: no such device,
+    no bundle with that runtime.
     """
     if context.runtime not in RUNTIME_FORMATS:
         raise UsageError(
@@ -50,6 +53,11 @@ def place_of(context: Context, request: Request, console: Console) -> Place:
         )
     with console.stage(f"looking at {request.device}"), open_device(request.device) as transport:
         about = transport.describe()
+    if about.simulated and not allowed:
+        raise UsageError(
+            f"{about.name} is emulated: its times are not a phone's, and no table is judged by them",
+            try_="the device that the table is of, or --allow-other-context, to see what the command does",
+        )
     usual = "host" if about.kind == "host" else "android" if context.runtime == "tflite" else "linux"
     kind = next(iter(request.bundles), usual)
     with console.stage(f"building the {kind} bundle for {about.abi}") as step:

@@ -22,6 +22,7 @@ from pipeline.errors import CheckFailed, UsageError
 from pipeline.request import Request
 from pipeline.resume import with_resume
 from pipeline.settings import Settings
+from pipeline.validation import PAGE, RESULT
 from pipeline.validation.alone import measure_alone
 from pipeline.validation.baselines import Predicted, by_forests, by_kernels_alone, by_macs
 from pipeline.validation.context import Place, check_context, differences, place_of
@@ -29,8 +30,6 @@ from pipeline.validation.document import Found, validation_document
 from pipeline.validation.judge import ALONE, FOREST, MACS, TABLE, judge, required
 from pipeline.validation.measured import Judged, Planned, ask, cases_of, plan_keys
 
-RESULT = "validation.json"
-PAGE = "validation.html"
 _MASK = re.compile("0x[0-9a-f]{1,16}")
 
 
@@ -62,7 +61,7 @@ def validate_table(asked: Asked, console: Console) -> dict[str, Any]:
     """
     table = latency_luts.load(asked.lut)
     check_context(table.context, [], allowed=True)
-    place = place_of(table.context, asked.request, console)
+    place = place_of(table.context, asked.request, console, allowed=asked.allow_other_context)
     differ = differences(table.context, place)
     check_context(table.context, differ, allowed=asked.allow_other_context)
     request = in_context(asked.request, table.context, place)

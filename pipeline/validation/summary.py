@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.console import printable
 from pipeline.report.text import clean, percent, shorten, signed_percent
 
+SIMULATED = "SIMULATED: this is no real phone, and its times say nothing about one."
 COLUMNS = ("", "networks", "±5 %", "±10 %", "RMSPE", "bias", "rank", "factor")
 
 
@@ -25,6 +26,8 @@ def lines(document: Mapping[str, Any], page: Path) -> list[str]:
     if document["context"]["differences"]:
         fields = ", ".join(one["field"] for one in document["context"]["differences"])
         said.insert(0, f"OTHER CONTEXT: the table was made with another {fields}")
+    if document["context"]["measured"]["simulated"]:
+        said.insert(0, SIMULATED)
     for row in rows:
         first, *rest = zip(row, widths, strict=True)
         said.append("  ".join([first[0].ljust(first[1]), *(text.rjust(width) for text, width in rest)]).rstrip())

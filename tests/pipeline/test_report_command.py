@@ -16,6 +16,7 @@ from pipeline import report_command
 from pipeline.artifact import sha256_file
 from pipeline.errors import CheckFailed, HandsetError, StorageError, UsageError
 from pipeline.kernels.tflite import keys
+from pipeline.report.validation_page import page as validation_page
 
 SAMPLE = runpy.run_path(str(Path(__file__).with_name("report_sample.py")))
 
@@ -85,6 +86,30 @@ def test_what_is_no_result_is_one_line(tmp_path: Path, text: str) -> None:
             report(path, "--to", "perfetto")
         assert caught.value.exit_status == 2 and "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_a_validation_gets_its_page_again_alone_and_with_the_run_that_it_is_of(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judged = runpy.run_path(str(Path(__file__).with_name("test_validation_judge.py")))["document"]()
+    (run / "validation.json").write_text(json.dumps(judged))
+    assert report(run / "validation.json") == 0
+    assert capsys.readouterr().out == f"{run / 'validation.html'}\n"
+    text = (run / "validation.html").read_text("utf-8")
+    assert text == validation_page(judged) and not (run / "index.html").exists()
+    (run / "validation.html").unlink()
+    assert report(run, "--to", "perfetto", "--json", run / "copy.json") == 0
+    assert capsys.readouterr().out.splitlines()[:2] == [str(run / "index.html"), str(run / "validation.html")]
+    assert (run / "validation.html").read_text("utf-8") == text and "profiles" in (run / "copy.json").read_text()
+    with pytest.raises(UsageError, match="--to is of a run of handset bench"):
+        report(run / "validation.json", "--to", "perfetto")
+
+
+def test_a_damaged_validation_is_refused_before_anything_is_written(run: Path) -> None:
+    (run / "validation.json").write_text('{"kind": ')
+    with pytest.raises(UsageError, match=r"validation\.json is no result of a run"):
+        report(run)
+    assert not (run / "index.html").exists()
 
 
 @pytest.mark.parametrize("tool", report_command.TOOLS)
