@@ -1,4 +1,4 @@
-"""ResNets, VGGs, DenseNets, SqueezeNexts and CondenseNets: counts, explicit widths, and what makes each family itself."""
+"""ResNets, VGGs, DenseNets, SqueezeNexts and CondenseNets: counts, explicit widths, classes, initialisation."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.errors import UsageError
 from pipeline.graph import count, kernels
 from pipeline.models import MODELS, build
-from pipeline.models.condensenet import CondensedConv, CondensedLinear, CondenseNet, LearnedGroupConv
 
 MODULES = ("resnet", "vgg", "densenet", "squeezenext", "condensenet")
 FAMILIES = [name for name, spec in MODELS.items() if spec.builder.split(":")[0].split(".")[-1] in MODULES]
@@ -219,183 +217,6 @@ def test_kernels_are_known_in_each_runtime(name: str) -> None:
         depthwise = [use for use in uses if use.key.groups == use.key.out_channels > 0 and use.key.op == "conv2d"]
         assert not depthwise or name.startswith("densenet")
         assert sum(use.macs for use in uses) - sum(use.macs for use in depthwise) == MODELS[name].macs
-
-
-@pytest.mark.parametrize(
-    ("name", "op", "times"),
-    [
-        ("resnet18", "add", 8),
-        ("resnet50", "add", 16),
-        ("squeezenext_23", "add", 21),
-        ("squeezenext_23v5", "add", 21),
-        ("densenet40", "cat", 36),
-        ("densenet121", "cat", 58),
-        ("densenet121", "avg_pool2d", 3),
-        ("vgg16", "max_pool2d", 5),
-        ("vgg19_cifar", "max_pool2d", 4),
-        ("condensenet74_c4_g4", "index_select", 37),
-        ("condensenet74_c4_g4", "channel_shuffle", 36),
-    ],
-)
-def test_what_connects_the_layers(name: str, op: str, times: int) -> None:
-    assert count(on_paper(name), MODELS[name].input_shape).uncounted.get(op, 0) == times
-
-
-def test_where_the_stride_of_a_bottleneck_is() -> None:
-    def strides(name: str) -> list[tuple[int, ...]]:
-        body = on_paper(name).get_submodule("blocks.3.body")
-        return [layer.stride for layer in body.modules() if isinstance(layer, nn.Conv2d)]
-
-    assert strides("resnet50") == [(2, 2), (1, 1), (1, 1)]
-    assert strides("resnet50_v1_5") == [(1, 1), (2, 2), (1, 1)]
-
-
-def test_a_resnet_projects_where_the_shape_changes_alone() -> None:
-    def projected(name: str) -> list[int]:
-        blocks = on_paper(name).blocks
-        return [i for i, block in enumerate(blocks) if not isinstance(block.shortcut, nn.Identity)]
-
-    assert projected("resnet18") == [2, 4, 6]
-    assert projected("resnet50") == [0, 3, 7, 13]
-
-
-def test_a_dense_layer_puts_what_it_makes_behind_what_it_reads() -> None:
-    layer = normalised(build("densenet40")).get_submodule("features.0").eval()
-    x = torch.rand(1, 16, 4, 4)
-    y = forward(layer, x)
-    made = layer.get_submodule("convolutions.0")
-    expected = made.conv(F.relu(made.norm(x)))  # type: ignore[operator]
-    assert torch.equal(y, torch.cat([x, expected], 1))
-
-
-def test_a_squeezenext_alternates_its_separable_pair_in_each_stage() -> None:
-    for name in ("squeezenext_23", "squeezenext_23v5", "squeezenext_g23"):
-        pairs = [(unit.main[2][0].kernel_size, unit.main[3][0].kernel_size) for unit in on_paper(name).units]
-        assert pairs == [((3, 1), (1, 3)), ((1, 3), (3, 1))] * 10 + [((3, 1), (1, 3))]
-
-
-def test_a_squeezenext_has_two_groups_in_the_first_1x1_and_the_pair() -> None:
-    unit = on_paper("squeezenext_g23").units[6]
-    assert [layer[0].groups for layer in unit.main] == [2, 1, 2, 2, 1]
-    assert unit.shortcut[0].groups == 1
-
-
-def test_a_squeezenext_projects_the_first_unit_of_a_stage_also_between_equal_widths() -> None:
-    units = on_paper("squeezenext_23", width_mult=2.0).units  # 64 channels before the first unit and after it
-    assert [i for i, unit in enumerate(units) if not isinstance(unit.shortcut, nn.Identity)] == [0, 6, 12, 20]
-
-
-def test_the_main_branch_of_v5_reads_the_projection() -> None:
-    plain, chained = on_paper("squeezenext_23").units[6], on_paper("squeezenext_23v5").units[2]
-    assert (plain.main[0][0].in_channels, plain.main[0][0].stride) == (32, (2, 2))
-    assert (chained.main[0][0].in_channels, chained.main[0][0].stride) == (64, (1, 1))
-    unit = normalised(build("squeezenext_23v5")).get_submodule("units.2").eval()
-    x = torch.rand(1, 32, 8, 8)
-    with torch.no_grad():
-        short = unit.get_submodule("shortcut")(x)
-        assert torch.equal(unit(x), F.relu(short + unit.get_submodule("main")(short)))
-
-
-def learned(**settings: Any) -> CondenseNet:
-    torch.manual_seed(0)
-    module = normalised(build("condensenet50_cifar10", learned=True, **settings))
-    assert isinstance(module, CondenseNet)
-    return module
-
-
-def layers_of(module: nn.Module) -> list[LearnedGroupConv]:
-    return [layer for layer in module.modules() if isinstance(layer, LearnedGroupConv)]
-
-
-@pytest.mark.parametrize(
-    ("progress", "kept"), [(0.0, 1.0), (0.16, 1.0), (0.17, 0.75), (0.34, 0.5), (0.5, 0.25), (1.0, 0.25)]
-)
-def test_condensing_takes_a_quarter_a_stage_in_the_first_half_of_training(progress: float, kept: float) -> None:
-    module = learned()
-    module.set_progress(progress)
-    assert {layer.mask.mean().item() for layer in layers_of(module)} == {kept}
-
-
-def test_a_group_loses_its_least_important_inputs_whole() -> None:
-    layer = LearnedGroupConv(8, 6, groups=2, condensation=4)
-    nn.init.constant_(layer.conv.weight, 1.0)
-    with torch.no_grad():
-        layer.conv.weight[0::2, [1, 5]] = 0.1  # outputs 0, 2, 4 are the first group
-        layer.conv.weight[1::2, [0, 7]] = -0.1
-    layer.condense_to(1)
-    assert (layer.mask[0::2, :, 0, 0] == 0).nonzero()[:, 1].tolist() == [1, 5] * 3
-    assert (layer.mask[1::2, :, 0, 0] == 0).nonzero()[:, 1].tolist() == [0, 7] * 3
-
-
-def test_what_is_lost_stays_lost_and_stages_reached_at_once_are_all_gone_through() -> None:
-    slowly, at_once = learned(), learned()
-    before = torch.ones(())
-    for progress in (0.2, 0.4, 0.5):
-        slowly.set_progress(progress)
-        assert not (layers_of(slowly)[5].mask * (1 - before)).any()
-        before = layers_of(slowly)[5].mask.clone()
-    slowly.set_progress(0.1)
-    at_once.set_progress(0.5)
-    for one, other in zip(layers_of(slowly), layers_of(at_once), strict=True):
-        assert torch.equal(one.mask, other.mask)
-
-
-def test_gradients_do_not_reach_what_is_masked() -> None:
-    layer = LearnedGroupConv(8, 8, groups=4, condensation=4)
-    layer.condense_to(3)
-    layer(torch.rand(2, 8, 3, 3)).sum().backward()
-    assert layer.conv.weight.grad is not None
-    assert torch.equal(layer.conv.weight.grad != 0, layer.mask != 0)
-
-
-def test_group_lasso_is_the_norm_of_each_group_and_input_until_the_last_stage() -> None:
-    layer = LearnedGroupConv(4, 4, groups=2, condensation=2)
-    with torch.no_grad():
-        layer.conv.weight[:] = torch.tensor([3.0, 5.0, 4.0, 12.0]).view(4, 1, 1, 1)  # groups of (3, 4) and of (5, 12)
-    assert layer.group_lasso().item() == pytest.approx(4 * (5 + 13))
-    layer.condense_to(1)
-    assert layer.group_lasso().item() == 0
-
-
-@pytest.mark.parametrize("groups", [4, 8])
-def test_a_converted_network_computes_the_same(groups: int) -> None:
-    module = learned(groups=groups, **({"widths": [16, *[32, 8] * 24]} if groups == 8 else {}))
-    module.set_progress(0.5)
-    features = module.classifier.in_features
-    assert isinstance(features, int)
-    used = torch.randperm(features)[: features // 2]
-    with torch.no_grad():  # the half that the classifier reads, so that nothing is lost
-        weight = torch.zeros_like(module.classifier.weight)  # type: ignore[arg-type]
-        weight[:, used] = torch.randn(10, len(used))
-        module.classifier.weight.copy_(weight)  # type: ignore[operator, union-attr]
-    converted = module.convert()
-    x = torch.rand(2, 3, 32, 32)
-    assert torch.allclose(forward(module, x), forward(converted, x), atol=1e-4)
-    assert not layers_of(converted) and isinstance(converted.classifier, CondensedLinear)
-    assert converted.classifier.index.tolist() == sorted(used.tolist())
-
-
-def test_a_converted_network_has_the_shapes_of_the_listed_one_and_the_learned_one_is_left() -> None:
-    module = learned()
-    module.set_progress(0.5)
-    converted = {key: value.shape for key, value in module.convert().state_dict().items()}
-    assert converted == {key: value.shape for key, value in on_paper("condensenet50_cifar10").state_dict().items()}
-    assert len(layers_of(module)) == 24
-
-
-def test_converting_too_early_or_twice_is_refused() -> None:
-    module = learned()
-    module.set_progress(0.4)
-    with pytest.raises(UsageError, match=r"after 2 of 3 condensing stages; try: set_progress\(0.5\)"):
-        module.convert()
-    with pytest.raises(UsageError, match="converted already"):
-        on_paper("condensenet50_cifar10").convert()
-
-
-def test_every_input_is_read_where_nothing_was_learned() -> None:
-    for layer in build("condensenet50_cifar10").modules():
-        if isinstance(layer, CondensedConv):
-            assert sorted(layer.index.tolist()) == list(range(len(layer.index)))
 
 
 def test_initialisation_as_published() -> None:
