@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline.compress.alds import Alds
 from pipeline.compress.base import Compressed, Compressor, LayerDecision
+from pipeline.compress.cp import Cp
+from pipeline.compress.svd import Svd
 from pipeline.compress.tucker import Tucker2
 from pipeline.errors import UsageError
 
-COMPRESSORS: dict[str, type[Compressor]] = {"tucker2": Tucker2}
+COMPRESSORS: dict[str, type[Compressor]] = {"alds": Alds, "cp": Cp, "svd": Svd, "tucker2": Tucker2}
 
 __all__ = ["COMPRESSORS", "Compressed", "Compressor", "LayerDecision", "build"]
 

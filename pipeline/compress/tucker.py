@@ -2,24 +2,25 @@
 
 Reference: Kim, Park, Yoo, Choi, Yang, Shin, "Compression of Deep Convolutional Neural Networks for Fast and Low Power
 Mobile Applications", ICLR 2016, section 3.1: W ~ C x_1 U_out x_2 U_in, with U_out (c_out, r_out), U_in (c_in, r_in) and a
-core C (r_out, r_in, k_h, k_w). The decomposition itself is tensorly's.
+core C (r_out, r_in, k_h, k_w); section 3.2: the ranks by EVBMF of the unfoldings along both modes.
 """
 
 from __future__ import annotations
 
-import copy
-import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline.compress.base import Compressed, Compressor, LayerDecision
+from pipeline.compress.lowrank import LowRank, relative_error
+from pipeline.compress.ranks import evbmf, one_thread, singular_values
+from pipeline.compress.structure import Choice, Target
 from pipeline.errors import UsageError
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
+METHODS = ("hooi", "hosvd")
 HOOI_ITERATIONS = 50
+HOOI_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class TuckerFactors:
     relative_error: float
 
 
+@one_thread()
 def tucker2(weight: Tensor, rank_out: int, rank_in: int, method: str = "hooi") -> TuckerFactors:
     """Decomposes the first two modes of a kernel.
 
@@ -44,91 +46,117 @@ def tucker2(weight: Tensor, rank_out: int, rank_in: int, method: str = "hooi") -
     """
     import torch
     from tensorly.decomposition import partial_tucker
-    from threadpoolctl import threadpool_limits
 
     c_out, c_in = weight.shape[:2]
-    if not (1 <= rank_out <= c_out and 1 <= rank_in <= c_in):
-        raise UsageError(
-            f"Tucker-2 ranks ({rank_out}, {rank_in}) do not fit a kernel of {c_out} x {c_in} channels",
-            try_=f"1 ... {c_out} and 1 ... {c_in}",
-        )
-    if method not in ("hooi", "hosvd"):
-        raise UsageError(f"Tucker-2 has no method {method!r}", try_="hooi or hosvd")
+    _check_ranks("Tucker-2", rank_out, rank_in, c_out, c_in)
+    if method not in METHODS:
+        raise UsageError(f"Tucker-2 has no method {method!r}", try_=" or ".join(METHODS))
     if not torch.isfinite(weight).all():
         raise UsageError("the kernel holds NaN or infinity and cannot be decomposed")
-    iterations = HOOI_ITERATIONS if method == "hooi" and weight.any() else 0  # without iterations it is the HOSVD
-    weight = weight.detach()
-    array = weight.double().numpy()
-    # one thread: some hundred small SVDs took 40 s instead of 1 where two threads shared a busy machine
-    with threadpool_limits(1), warnings.catch_warnings():
-        # said of a kernel that is flatter than its ranks
-        warnings.filterwarnings("ignore", "Trying to compute SVD with n_eigenvecs")
-        (core, (out_factor, in_factor)), _ = partial_tucker(
-            array,
-            rank=[rank_out, rank_in],
-            modes=[0, 1],
-            n_iter_max=iterations,
-            init="svd",
-            tol=1e-8,
-            random_state=0,  # fills up a factor of more ranks than its unfolding has
-        )
-    core, out_factor, in_factor = (torch.from_numpy(factor.copy()) for factor in (core, out_factor, in_factor))
-    rebuilt = torch.einsum("abhw,oa,ib->oihw", core, out_factor, in_factor)
-    norm = float(torch.linalg.norm(weight.double()))
-    error = float(torch.linalg.norm(rebuilt - weight.double())) / norm if norm else 0.0
-    return TuckerFactors(core.to(weight.dtype), out_factor.to(weight.dtype), in_factor.to(weight.dtype), error)
+    double = weight.detach().double().cpu()
+    ranks = [rank_out, rank_in]
+    (_, bases), _ = partial_tucker(double.numpy(), ranks, [0, 1], n_iter_max=0, init="svd", svd=_leading, tol=0)
+    out_factor, in_factor = (torch.from_numpy(basis.copy()) for basis in bases)
+    if method == "hooi":
+        out_factor, in_factor = _refined(double, out_factor, in_factor)
+    core = torch.einsum("oihw,oa,ib->abhw", double, out_factor, in_factor)
+    error = relative_error(double, torch.einsum("abhw,oa,ib->oihw", core, out_factor, in_factor))
+    return TuckerFactors(core.to(weight), out_factor.to(weight), in_factor.to(weight), error)
 
 
-class Tucker2(Compressor):
-    """Replaces named convolutions.
+def _leading(matrix: Any, n_eigenvecs: int, **settings: Any) -> tuple[Any, Any, Any]:
+    """The left singular vectors as tensorly wants an SVD, from the Gram matrix: as many as there are rows, and fast."""
+    import numpy as np
 
-    Args: ranks: layer name -> (rank_out, rank_in). Only dense (groups 1) convolutions can be named.
+    vectors = np.linalg.eigh(matrix @ matrix.T)[1][:, ::-1][:, :n_eigenvecs]
+    return vectors, np.zeros(n_eigenvecs), np.zeros((n_eigenvecs, 1))
+
+
+def _refined(weight: Tensor, out_factor: Tensor, in_factor: Tensor) -> tuple[Tensor, Tensor]:
+    """Higher-order orthogonal iteration. tensorly's takes a full SVD in each of its steps, whatever it is given."""
+    import torch
+
+    def leading(unfolded: Tensor, rank: int) -> Tensor:
+        return torch.linalg.eigh(unfolded @ unfolded.T).eigenvectors.flip(-1)[:, :rank]
+
+    whole = float(weight.square().sum())
+    rank_out, rank_in = out_factor.shape[1], in_factor.shape[1]
+    last = -1.0
+    for _ in range(HOOI_ITERATIONS):
+        out_factor = leading(torch.einsum("oihw,ib->obhw", weight, in_factor).flatten(1), rank_out)
+        projected = torch.einsum("oihw,oa->iahw", weight, out_factor).flatten(1)
+        in_factor = leading(projected, rank_in)
+        kept = float((in_factor.T @ projected).square().sum())
+        if kept - last <= HOOI_TOLERANCE * whole:
+            break
+        last = kept
+    return out_factor, in_factor
+
+
+class Tucker2(LowRank):
+    """Every dense (groups 1) convolution by Tucker-2.
+
+    Args:
+        method: as of `tucker2`.
+        others: as of `LowRank`; of a layer's `ranks` there are two, (rank_out, rank_in). Both ranks of an option cut off the
+            same share of their unfolding's energy; its error is the square root of the sum of both shares, the HOSVD's bound.
     """
 
     name = "tucker2"
 
-    def __init__(self, *, ranks: Mapping[str, tuple[int, int]], method: str = "hooi") -> None:
-        self.ranks = dict(ranks)
+    def __init__(self, *, method: str = "hooi", **others: Any) -> None:
+        super().__init__(**others)
+        if method not in METHODS:
+            raise UsageError(f"Tucker-2 has no method {method!r}", try_=" or ".join(METHODS))
         self.method = method
+        self.settings |= {"method": method}
 
-    def apply(self, model: nn.Module) -> Compressed:
-        from torch import nn
+    def why_not(self, target: Target) -> str:
+        if target.whole.kernel == (1, 1):
+            return "a 1x1 kernel or linear layer is a matrix: SVD decomposes it"
+        return f"a grouped convolution ({target.groups} groups)" if target.groups > 1 else ""
 
-        smaller = copy.deepcopy(model)
-        convolutions = {name: m for name, m in smaller.named_modules() if isinstance(m, nn.Conv2d) and m.groups == 1}
-        layers = []
-        for name, (rank_out, rank_in) in self.ranks.items():
-            if name not in convolutions:
-                raise UsageError(f"there is no dense convolution {name!r}", try_=", ".join(list(convolutions)[:8]))
-            layer = convolutions[name]
-            factors = tucker2(layer.weight, rank_out, rank_in, self.method)
-            replacement = _three_convolutions(layer, factors)
-            parent, _, last = name.rpartition(".")
-            setattr(smaller.get_submodule(parent), last, replacement)
-            layers.append(
-                LayerDecision(name, (rank_out, rank_in), _params(layer), _params(replacement), factors.relative_error)
-            )
-        settings: dict[str, Any] = {"ranks": self.ranks, "method": self.method}
-        return Compressed(smaller, self.name, settings, _params(model), _params(smaller), tuple(layers))
+    def choice(self, target: Target, ranks: tuple[int, ...], error: float = 0.0) -> Choice:
+        rank_out, rank_in = self.given(target, ranks, 2)
+        _check_ranks(f"Tucker-2 of {target.name!r}", rank_out, rank_in, target.c_out, target.c_in)
+        pieces = (
+            target.piece(target.c_in, rank_in),
+            target.piece(rank_in, rank_out, "hw"),
+            target.piece(rank_out, target.c_out, last=True),
+        )
+        return Choice((rank_out, rank_in), pieces, error)
+
+    def options(self, target: Target, weight: Tensor) -> list[Choice]:
+        import torch
+
+        lost = []  # share of the energy by rank kept, 0 first, of each mode
+        for unfolded in _unfoldings(weight):
+            squares = torch.zeros(len(unfolded), dtype=torch.float64)
+            values = singular_values(unfolded)
+            squares[: len(values)] = values.square()
+            cut = torch.cat([squares.flip(0).cumsum(0).flip(0), squares.new_zeros(1)])
+            lost.append(cut / cut[0] if cut[0] else cut)
+        found: dict[tuple[int, int], float] = {}
+        for bound in sorted({float(share) for one in lost for share in one[1:]}, reverse=True):
+            first, second = (max(1, int((one > bound).sum())) for one in lost)
+            found[first, second] = min(1.0, float(lost[0][first] + lost[1][second]) ** 0.5)
+        return [self.choice(target, ranks, error) for ranks, error in found.items()]
+
+    def noise_ranks(self, target: Target, weight: Tensor) -> tuple[int, ...]:
+        return tuple(max(1, evbmf(unfolded).rank) for unfolded in _unfoldings(weight))
+
+    def factors(self, target: Target, weight: Tensor, choice: Choice) -> tuple[list[Tensor], float]:
+        rank_out, rank_in = choice.ranks
+        found = tucker2(weight, rank_out, rank_in, self.method)
+        return [found.in_factor.T, found.core, found.out_factor], found.relative_error
 
 
-def _three_convolutions(layer: nn.Conv2d, factors: TuckerFactors) -> nn.Sequential:
-    from torch import nn
-
-    rank_out, rank_in = factors.core.shape[:2]
-    shrink = nn.Conv2d(layer.in_channels, rank_in, 1, bias=False)
-    settings: dict[str, Any] = {
-        name: getattr(layer, name) for name in ("kernel_size", "stride", "padding", "dilation", "padding_mode")
-    }
-    core = nn.Conv2d(rank_in, rank_out, bias=False, **settings)
-    grow = nn.Conv2d(rank_out, layer.out_channels, 1, bias=layer.bias is not None)
-    shrink.weight.data = factors.in_factor.T[:, :, None, None].contiguous()
-    core.weight.data = factors.core.contiguous()
-    grow.weight.data = factors.out_factor[:, :, None, None].contiguous()
-    if layer.bias is not None and grow.bias is not None:
-        grow.bias.data = layer.bias.data.clone()
-    return nn.Sequential(shrink, core, grow).train(layer.training)
+def _unfoldings(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """(c_out, ...) and (c_in, ...)."""
+    return weight.flatten(1), weight.transpose(0, 1).flatten(1)
 
 
-def _params(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+def _check_ranks(what: str, rank_out: int, rank_in: int, c_out: int, c_in: int) -> None:
+    if not (1 <= rank_out <= c_out and 1 <= rank_in <= c_in):
+        what = f"{what}: ranks ({rank_out}, {rank_in}) do not fit a kernel of {c_out} x {c_in} channels"
+        raise UsageError(what, try_=f"1 ... {c_out} and 1 ... {c_in}")

@@ -10,8 +10,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tensorly.decomposition import partial_tucker
 from torch import nn
 
+from pipeline.compress.replace import survey
 from pipeline.compress.tucker import Tucker2, TuckerFactors, tucker2
 from pipeline.errors import UsageError
 
@@ -152,7 +154,7 @@ def network() -> nn.Sequential:
 
 def test_a_layers_settings_and_bias_are_kept() -> None:
     whole, image = network(), normal(2, 4, 9, 9)
-    smaller = Tucker2(ranks={"0": (6, 4), "1.1": (10, 6)}).apply(whole).model
+    smaller = Tucker2(ranks={"0": (6, 4), "1.1": (10, 6)}, even_if_larger=True).apply(whole).model
     assert torch.allclose(smaller(image), whole(image), atol=1e-5)
     shrink, core, grow = smaller.get_submodule("1.1").children()
     assert isinstance(core, nn.Conv2d) and isinstance(grow, nn.Conv2d) and isinstance(shrink, nn.Conv2d)
@@ -168,10 +170,53 @@ def test_params_after_follow_from_the_ranks() -> None:
     assert layer.params_after == 6 * 3 + 5 * 3 * 3 + 10 * 5 + 10
 
 
-@pytest.mark.parametrize("name", ["2", "1", "1.0", ""])
-def test_only_a_dense_convolution_can_be_named(name: str) -> None:
-    with pytest.raises(UsageError, match=rf"there is no dense convolution '{name}'; try: 0, 1\.1"):
-        Tucker2(ranks={name: (1, 1)}).apply(network())
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("2", "there is no convolution or linear layer of that name"),
+        ("1", "there is no convolution or linear layer of that name"),
+        ("1.0", r"a grouped convolution \(2 groups\)"),
+        ("2.0", "a 1x1 kernel or linear layer is a matrix: SVD decomposes it"),
+    ],
+)
+def test_only_a_dense_convolution_can_be_named(name: str, why: str) -> None:
+    whole = nn.Sequential(*network(), nn.Sequential(nn.Linear(3, 3)))
+    with pytest.raises(UsageError, match=rf"tucker2 cannot decompose '{name}': {why}; try: 0, 1\.1"):
+        Tucker2(ranks={name: (1, 1)}).apply(whole)
+
+
+def test_by_a_rule_layers_that_it_cannot_decompose_are_left_alone_with_the_reason() -> None:
+    compressed = Tucker2(energy=0.5).apply(network())
+    assert compressed.left_alone["1.0"] == "a grouped convolution (2 groups)"
+    assert "1.0" not in [layer.layer for layer in compressed.layers]
+    assert torch.equal(compressed.model.get_submodule("1.0").weight, network()[1][0].weight)
+
+
+def test_evbmf_finds_the_ranks_under_the_noise() -> None:
+    core = torch.einsum("abhw,oa,ib->oihw", normal(6, 4, 3, 3), normal(48, 6, seed=1), normal(40, 4, seed=2))
+    layer = nn.Conv2d(40, 48, 3)
+    layer.weight.data = core / core.std() + 0.3 * normal(48, 40, 3, 3, seed=3)
+    (found,) = Tucker2(ranks="evbmf").apply(nn.Sequential(layer)).layers
+    assert found.ranks == (6, 4)
+
+
+def test_the_error_that_an_option_is_judged_by_bounds_that_of_hosvd() -> None:
+    layer, method = nn.Conv2d(10, 12, 3), Tucker2(energy=0.5)
+    layer.weight.data = normal(12, 10, 3, 3)
+    options = method.options(survey(nn.Sequential(layer)).targets["0"], layer.weight.detach())
+    assert options[-1].ranks == (12, 10) and options[-1].error < 1e-6
+    errors = [option.error for option in options]
+    assert errors == sorted(errors, reverse=True)
+    for option in options:
+        real = tucker2(layer.weight, *option.ranks, "hosvd").relative_error
+        assert real <= option.error + 1e-7 and (real >= option.error / 2**0.5 - 1e-6 or option.error == 1)
+
+
+def test_hooi_is_as_good_as_tensorlys() -> None:
+    weight = normal(14, 11, 3, 3)
+    (core, _), _ = partial_tucker(weight.double().numpy(), [5, 4], [0, 1], n_iter_max=200, tol=1e-10)
+    theirs = math.sqrt(1 - float((core**2).sum()) / float(weight.double().square().sum()))
+    assert tucker2(weight, 5, 4).relative_error == pytest.approx(theirs, abs=2e-3)
 
 
 def test_a_layer_that_is_not_finite_is_refused_by_its_network() -> None:
