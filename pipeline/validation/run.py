@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import latency_luts
-from devices.errors import DeviceError
 from latency_luts import Context, LatencyTable, OpKey
 from pipeline import runfolder
 from pipeline.artifact import sha256_file
@@ -20,7 +18,7 @@ from pipeline.bench import bench
 from pipeline.console import Console
 from pipeline.errors import CheckFailed, UsageError
 from pipeline.request import Request
-from pipeline.resume import with_resume
+from pipeline.resume import instead_of_bench
 from pipeline.settings import Settings
 from pipeline.validation import PAGE, RESULT
 from pipeline.validation.alone import measure_alone
@@ -67,7 +65,7 @@ def validate_table(asked: Asked, console: Console) -> dict[str, Any]:
     request = in_context(asked.request, table.context, place)
     planned = plan_keys(request.models, request.runtimes[0], place.abi, console)
     _check_any_known(planned, table, asked.interpolate)
-    with _resumable(asked.lut, console):
+    with instead_of_bench(console, lambda folder: resume_words(asked.lut, folder)):
         result = bench(request, console)
     assert console.run_folder is not None
     judged, left_out = ask(cases_of(result, planned), table, interpolate=asked.interpolate)
@@ -78,7 +76,7 @@ def validate_table(asked: Asked, console: Console) -> dict[str, Any]:
         )
     ways = {TABLE: Predicted({one.case.name: one.table_ms for one in judged})}
     if asked.isolated:
-        with _resumable(asked.lut, console):
+        with instead_of_bench(console, lambda folder: resume_words(asked.lut, folder)):
             ways[ALONE] = _alone(judged, request, result, console)
     with console.stage("random forests"):
         ways[FOREST] = by_forests(judged, table, request.settings.seed)
@@ -146,23 +144,6 @@ def _check_any_known(planned: Mapping[str, Planned], table: LatencyTable, interp
             f"{name}: {one.why or f'the table does not know {len(missing)} of its kernels, {missing[0]} for one'}"
         )
     raise CheckFailed(f"none of {len(reasons)} networks can be judged: {reasons[0]}", try_="a table with their kernels")
-
-
-@contextlib.contextmanager
-def _resumable(lut: Path, console: Console) -> Iterator[None]:
-    """An error of the device says how this command goes on, where there is something to go on with."""
-    try:
-        yield
-    except DeviceError as error:
-        if console.run_folder is None:
-            raise
-        what, again = str(error), resume_words(lut, console.run_folder)
-        words = shlex.join(["handset", "bench", "--resume", str(console.run_folder)])
-        if words in what:
-            raise type(error)(what.replace(words, again)) from error
-        if (console.run_folder / runfolder.RESULT).exists():
-            raise with_resume(error, again) from error
-        raise
 
 
 def resume_words(lut: Path, folder: Path) -> str:

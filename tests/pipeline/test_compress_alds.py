@@ -151,6 +151,17 @@ def test_parts_are_chosen_where_they_pay() -> None:
     assert (found.k, found.ranks) == (4, (2,)) and found.relative_error < 1e-6
 
 
+def test_the_local_step_finds_the_parts_that_a_start_has_not() -> None:
+    """The only start has k = 3, the kernel four parts."""
+    layer = nn.Conv2d(12, 24, 3, bias=False)
+    blocks = [normal(24, 2, seed=n) @ normal(2, 3 * 9, seed=n + 9) for n in range(4)]
+    layer.weight.data = torch.cat([block.reshape(24, 3, 3, 3) for block in blocks], 1)
+    budget = 3 * (3 * 24 + 12 * 9)
+    (found,) = Alds(budget=budget, seeds=1).apply(nn.Sequential(layer)).layers
+    (start,) = Alds(budget=budget, seeds=1, iterations=0).apply(nn.Sequential(layer)).layers
+    assert found.k == 4 and start.k != 4 and found.relative_error < start.relative_error
+
+
 def test_any_cost_can_be_the_budget() -> None:
     """A staircase, as of a phone: eight channels cost as much as one to seven."""
     asked: list[tuple[str, tuple[int, ...]]] = []

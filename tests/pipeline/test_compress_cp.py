@@ -75,6 +75,12 @@ def test_terms_that_would_cancel_each_other_stay_small() -> None:
     assert float((unbounded * 1e3 - weight[..., 0]).norm()) < 0.01  # such terms there are: of norm 1000
 
 
+def test_more_terms_than_the_kernel_has_do_no_harm() -> None:
+    weight = torch.einsum("o,i,h,w->oihw", *(normal(n, seed=n) for n in (6, 5, 3, 2)))
+    found = cp(weight, 8)
+    assert found.relative_error < 1e-3 and all(torch.isfinite(factor).all() for factor in of(found))
+
+
 def test_zeros_and_types() -> None:
     found = cp(torch.zeros(4, 3, 3, 3, dtype=torch.float64), 5)
     assert not rebuilt(found).any() and found.relative_error == 0 and found.out.dtype == torch.float64

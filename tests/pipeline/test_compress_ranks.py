@@ -67,6 +67,16 @@ def test_the_rank_and_the_noise_of_a_made_matrix_are_found(shape: tuple[int, int
     assert given.rank == rank and given.noise_variance == 0.25
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(4, 9), (6, 6)])
+def test_what_stands_out_of_a_given_noise_is_what_is_above_its_threshold(rows: int, columns: int) -> None:
+    alpha = rows / columns
+    t = 2.5129 * math.sqrt(alpha)
+    threshold = math.sqrt(columns * 0.7 * (1 + t) * (1 + alpha / t))
+    matrix = torch.zeros(rows, columns, dtype=torch.float64)
+    matrix[0, 0], matrix[1, 1], matrix[2, 2] = 9 * threshold, 1.001 * threshold, 0.999 * threshold
+    assert evbmf(matrix, 0.7).rank == 2
+
+
 def test_noise_alone_has_rank_0_and_no_noise_the_rank_of_the_matrix() -> None:
     found = evbmf(noisy(60, 200, 1, 1.0) - noisy(60, 200, 1, 0.0))
     assert found.rank == 0 and found.singular_values.shape == (0,)

@@ -16,7 +16,7 @@ from pipeline.report import page as page_module
 from pipeline.report import render
 
 SAMPLE = runpy.run_path(str(Path(__file__).with_name("report_sample.py")))
-SPEED = ("latency", "compression", "samples", "kernels", "types", "runtimes")
+SPEED = ("latency", "counts", "compression", "samples", "kernels", "types", "runtimes")
 TRUST = ("stability", "parity", "context", "method", "notes", "next")
 SECTIONS = [*SPEED, *TRUST]
 TABLES = {"table-onnxruntime-float32-t1.parquet", "table-litert-float32-t1.parquet"}

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from devices.errors import DeviceError
 from pipeline import runfolder
 from pipeline.bench import bench
 from pipeline.console import Console
@@ -18,7 +16,7 @@ from pipeline.errors import UsageError
 from pipeline.guidelines.experiment.document import experiment_document
 from pipeline.guidelines.experiment.paper import TABLES, variants
 from pipeline.request import Request, planned
-from pipeline.resume import with_resume
+from pipeline.resume import instead_of_bench
 from pipeline.settings import Settings
 
 RESULT = "experiment.json"
@@ -73,29 +71,12 @@ def experiment(asked: Asked, console: Console) -> dict[str, Any]:
 
     Raises: as `bench`. KeyboardInterrupt: what was measured is in the run folder.
     """
-    with _resumable(console):
+    with instead_of_bench(console, resume_words):
         result = bench(asked.request, console)
     assert console.run_folder is not None
     document = experiment_document(asked.tables, result, command_of(asked))
     _write(document, console.run_folder)
     return document
-
-
-@contextlib.contextmanager
-def _resumable(console: Console) -> Iterator[None]:
-    """An error of the device says how this command goes on, not how a bench would."""
-    try:
-        yield
-    except DeviceError as error:
-        if console.run_folder is None:
-            raise
-        of_bench = shlex.join(["handset", "bench", "--resume", str(console.run_folder)])
-        what = str(error)
-        if of_bench in what:
-            raise type(error)(what.replace(of_bench, resume_words(console.run_folder))) from error
-        if (console.run_folder / runfolder.RESULT).exists():
-            raise with_resume(error, resume_words(console.run_folder)) from error
-        raise
 
 
 def _write(document: dict[str, Any], folder: Path) -> None:
