@@ -80,6 +80,8 @@ def _unpickled(path: Path) -> Mapping[Any, Any]:
             what = f"{_name(path)} holds a pickled {refused[1]}, and unpickling runs code"
             raise ModelError(what, try_=_PLAIN) from error
         reason = printable((str(error).strip() or type(error).__name__).splitlines()[0])[:120]
+        if reason.startswith("Weights only load failed"):  # torch's advice on its own versions follows
+            reason = "it is a pickle of something else"
         raise ModelError(f"torch cannot load {_name(path)} as weights: {reason}", try_=_PLAIN) from error
     for key in NESTED:
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
