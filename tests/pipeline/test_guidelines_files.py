@@ -23,7 +23,7 @@ from pipeline.errors import ModelError, UsageError
 from pipeline.export import EXPORTERS
 from pipeline.export.base import trace
 from pipeline.export.quiet import quiet
-from pipeline.fusion import from_file, from_onnx, from_tflite
+from pipeline.fusion import from_file, from_onnx, from_tflite, tracing
 from pipeline.graph import kernels, kernels_of
 from pipeline.guidelines import Finding, check, check_file
 from pipeline.kernels.tflite import keys
@@ -47,7 +47,8 @@ class Mixed(nn.Module):
         self.classifier = nn.Linear(96, 10)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = nn.functional.channel_shuffle(self.wide(torch.relu(self.norm(self.stem(x)))), 2)
+        x = self.norm(torch.relu(self.stem(x)))
+        x = nn.functional.channel_shuffle(self.wide(torch.relu(x)), 2)
         y = nn.functional.hardswish(self.depthwise(nn.functional.silu(x)))
         gate = self.up(torch.relu(self.down(nn.functional.adaptive_avg_pool2d(y, 1))))
         y = nn.functional.max_pool2d(x + y * nn.functional.hardsigmoid(gate), 3, 2, 1)
@@ -105,6 +106,13 @@ def test_a_file_has_the_findings_and_the_kernels_of_its_network(name: str, form:
     assert expected and numbers(check_file(path)) == numbers(expected)
     told = [str(use.key) for use in kernels(module, SHAPE, RUNTIMES[form])]
     assert [str(use.key) for use in kernels_of(READERS[form](path), RUNTIMES[form])] == told
+
+
+@pytest.mark.parametrize("form", EXPORTERS)
+def test_what_an_exporter_took_apart_is_one_op_again(form: str, made: Any) -> None:
+    module, path = made("mixed", form)
+    ops = Counter({"flatten": "reshape"}.get(node.op, node.op) for node in tracing.trace(module, SHAPE).nodes)
+    assert Counter(node.op for node in READERS[form](path).nodes) == ops
 
 
 def test_findings_name_the_nodes_of_the_file(made: Any) -> None:
