@@ -115,15 +115,17 @@ def _normalisations(graph: Graph) -> None:
 
 
 def _hard_sigmoids(graph: Graph) -> None:
+    """relu6(x + 3) / 6; the 3 may be in the bias of the convolution before it."""
+
     def gate(chain: list[Node]) -> None:
-        moved, _, scaled = chain
-        plus, times = (one.number if (one := _constant(node)) else None for node in (moved, scaled))
-        sixth = times is not None and math.isclose(times * (1 if scaled.op == "div" else 36), 6, rel_tol=1e-4)
-        if plus == 3.0 and sixth:
+        scaled, plus = _constant(chain[-1]), _constant(chain[0])
+        times = scaled.number if scaled is not None else None
+        sixth = times is not None and math.isclose(times * (1 if chain[-1].op == "div" else 36), 6, rel_tol=1e-4)
+        if sixth and (len(chain) == 2 or (plus is not None and plus.number == 3.0)):
             _as_one(graph, chain, "hardsigmoid", {})
 
-    for last in ("mul", "div"):
-        _chains(graph, ("add", "relu6", last), gate)
+    for steps in (("add", "relu6", "mul"), ("add", "relu6", "div"), ("relu6", "mul"), ("relu6", "div")):
+        _chains(graph, steps, gate)
 
 
 def _silus(graph: Graph) -> None:

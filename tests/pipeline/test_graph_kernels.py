@@ -106,7 +106,8 @@ def test_the_list_is_what_was_recorded_elsewhere(label: str) -> None:
     recorded = RECORDED["lists"][label]
     assert set(recorded) >= set(SUITE["NETWORKS"])
     for name, numbers in recorded.items():
-        told = [str(use.key) for use in kernels(*built(name), **RECORDED_ASKED[label])]
+        # recorded before a PADV2 was told from a PAD
+        told = [str(use.key).replace(" detail=mode=value", "") for use in kernels(*built(name), **RECORDED_ASKED[label])]
         assert told == [RECORDED["keys"][number] for number in numbers], name
 
 
