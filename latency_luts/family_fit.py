@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latency_luts.answer import FamilyError
-from latency_luts.family import ALIGNMENT, Member, work
+from latency_luts.family import Member, alignment_text, work
 from latency_luts.key import OpKey
 from latency_luts.neighbours import Around, Neighbours
 from latency_luts.trend import fit, fits_without
@@ -109,7 +109,7 @@ class FamilyFit:
         errors = self._errors(tested, near, features, weights)
         self._left_out = {int(self.rows[row]): abs(float(error)) for row, error in zip(tested, errors, strict=True)}
         self._error = FamilyError(
-            family=self._place.family + _aligned(self._place),
+            family=self._place.family + (f" with {aligned}" if (aligned := alignment_text(self._place)) else ""),
             points=len(self.rows),
             tested=len(tested),
             rms=_rms(errors),
@@ -173,10 +173,3 @@ def _half_width(errors: Floats) -> float:
     count = len(errors)
     normal = float(stdtrit(count, 0.975)) * _rms(errors) * math.sqrt(1 + 1 / count)
     return max(normal, float(np.quantile(np.abs(errors), 0.95)))
-
-
-def _aligned(place: Member) -> str:
-    marks = (
-        f"{axis} % {ALIGNMENT} {'==' if yes else '!='} 0" for axis, yes in zip(place.axes, place.aligned, strict=False)
-    )
-    return f" with {', '.join(marks)}"

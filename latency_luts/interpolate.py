@@ -49,7 +49,7 @@ class Interpolator:
             place = member(text)
             if place is not None:
                 self._rows.setdefault(place.family, []).append((row, place))
-        self._parts: dict[tuple[str, tuple[bool, ...]], FamilyFit] = {}
+        self._parts: dict[tuple[str, tuple[int, ...]], FamilyFit] = {}
 
     def at(self, key: OpKey) -> Interpolated | str:
         """The kernel's latency from its neighbours, or why there is none, as the end of a sentence."""

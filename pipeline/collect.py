@@ -22,7 +22,9 @@ from pipeline.settings import PROFILED
 RESULTS = "results.jsonl"
 MAX_LOG_BYTES = 64 << 10
 MAX_FOLDER_BYTES = 1 << 30
-"""Of all files of a launch: some three times what the longest of them writes, and what one command may put out."""
+"""Of all files of a launch but graphs: some three times what the longest of them writes, and what one command may put out."""
+GRAPH_SHARE = 1.5
+"""A graph that onnxruntime wrote down has the model's weights, padded to its layout: at most so many times the model."""
 FILES_A_JOB = 4
 """A log; with onnxruntime's profiler also the profile and the graph."""
 
@@ -47,10 +49,12 @@ def graph_file(folder: Path, case: str) -> Path:
     return folder / f"{case}.optimized.onnx"
 
 
-def collect(device: Transport, scratch: str, path: Path, logs: Mapping[str, str]) -> None:
+def collect(device: Transport, scratch: str, path: Path, logs: Mapping[str, str], models_bytes: int = 0) -> None:
     """Brings a launch home: results, profiles as lines of the same file, graphs beside it, the reasons of failures.
 
-    Args: logs: case -> the name of its log in `scratch`; there are no other cases.
+    Args:
+        logs: case -> the name of its log in `scratch`; there are no other cases.
+        models_bytes: of all models whose graphs it may have written down.
 
     Raises: TransferError: there are no results. DeviceError: they are damaged, or of other cases. StorageError, DeviceLost.
     """
@@ -59,7 +63,8 @@ def collect(device: Transport, scratch: str, path: Path, logs: Mapping[str, str]
     try:
         with bringing_home(path):
             max_files = 16 + FILES_A_JOB * len(logs)
-            device.pull_folder(scratch, brought, max_bytes=MAX_FOLDER_BYTES, max_files=max_files)
+            max_bytes = MAX_FOLDER_BYTES + int(GRAPH_SHARE * models_bytes)
+            device.pull_folder(scratch, brought, max_bytes=max_bytes, max_files=max_files)
         results = brought / RESULTS
         if not results.is_file():
             raise TransferError(f"the runner left no results in {scratch}")

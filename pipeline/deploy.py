@@ -13,6 +13,7 @@ from devices.install import Installed
 from devices.transport import Transport
 from pipeline.artifact import Exported
 from pipeline.errors import StorageError
+from pipeline.settings import PROFILED
 
 RUNTIME_FORMATS = {"onnxruntime": "onnx", "litert": "tflite", "tflite": "tflite"}
 """Runtime -> the format it runs. "tflite" is TensorFlow Lite's C API, as its Android library has it."""
@@ -30,7 +31,8 @@ WHICH_ARE_MISSING = 'touch -c -- "$@" 2>/dev/null; for f; do [ -s "$f" ] || echo
 class Deployed:
     """One network, ready to be timed in one runtime on one device. `id` is unique in a run and safe as a file name.
 
-    `library` is a path on the device, `bundle` the kind of the bundle that it came with.
+    `library` is a path on the device, `bundle` the kind of the bundle that it came with. `kernels_only`: it is run with the
+    profiler only, where its latency interests nobody.
     """
 
     id: str
@@ -42,6 +44,12 @@ class Deployed:
     library_sha256: str
     runtime_version: str
     bundle: str = "host"
+    kernels_only: bool = False
+
+    @property
+    def timed_id(self) -> str:
+        """The id under which the runner tells the samples that decide when the case is done."""
+        return self.id + PROFILED if self.kernels_only else self.id
 
     @property
     def label(self) -> str:

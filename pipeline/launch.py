@@ -25,9 +25,6 @@ from pipeline.settings import PROFILED, Settings
 OnProgress = Callable[[float, str], None]
 """Called with the seconds of timed inference done since the last call, and which case did them."""
 
-PROFILED_SAMPLES = 150
-"""Profiled inferences of a case in one launch at most: enough for its kernels, and onnxruntime writes 600 bytes for each."""
-
 LOADED_AT_ONCE = 32
 """Cases that are loaded together and take turns: more would not fit a phone's memory."""
 
@@ -61,6 +58,7 @@ def run_launch(order: Order, device: Transport, run: str, path: Path, on_progres
     jobs = _jobs(order, scratch, path.parent)
     job_file = path.with_suffix(".job")
     logs = {job.id: Path(job.log).name for job in jobs}
+    models_bytes = sum(case.artifact.bytes for case in order.cases)
     lost = False
     try:
         with storage_of(path):
@@ -79,15 +77,15 @@ def run_launch(order: Order, device: Transport, run: str, path: Path, on_progres
             result = device.run(argv, timeout_s=_limit_s(order, len(jobs)), on_output=_Follower(on_progress))
         except KeyboardInterrupt:
             with contextlib.suppress(DeviceError, OSError):
-                collect(device, scratch, path, logs)
+                collect(device, scratch, path, logs, models_bytes)
             raise
         if result.status != 0:
             raise ended_badly(result)
-        collect(device, scratch, path, logs)
+        collect(device, scratch, path, logs, models_bytes)
     except DeviceLost:
         lost = True  # its results are worth more than a tidy folder: the next start of this run finds them
         with contextlib.suppress(DeviceError, OSError):
-            collect(device, scratch, path, logs)
+            collect(device, scratch, path, logs, models_bytes)
             lost = False
         raise
     finally:
@@ -106,8 +104,9 @@ def _jobs(order: Order, scratch: str, folder: Path) -> list[Case]:
     jobs: list[Case] = []
     for case in order.cases:
         own = _pair(case, order.settings, scratch, keep_graph=not graph_file(folder, case.id).exists())
+        wanted = own[1:] if case.kernels_only else own if case.id in order.profiled else own[:1]
         group = (len(jobs) + 1) // LOADED_AT_ONCE
-        jobs += [dataclasses.replace(job, group=group) for job in (own if case.id in order.profiled else own[:1])]
+        jobs += [dataclasses.replace(job, group=group) for job in wanted]
     return jobs
 
 
@@ -139,7 +138,7 @@ def _pair(case: Deployed, settings: Settings, scratch: str, *, keep_graph: bool)
         warmup_ns=int(settings.warmup_s * 0.25e9),
         max_ns=int(settings.kernels_s * 1e9),
         min_samples=settings.kernel_runs,
-        max_samples=PROFILED_SAMPLES,
+        max_samples=settings.kernel_runs_most,
         profile=True,
         profile_prefix=f"{scratch}/{name}" if onnx else "",
         optimized_model=f"{scratch}/{name}.onnx" if onnx and keep_graph else "",

@@ -57,10 +57,10 @@ def measure(
     Raises: DeviceError (lost, runner damaged, not quiet), StorageError; KeyboardInterrupt after what was measured is in
     `folder`.
     """
-    recover(device, run, folder, [case.id for case in cases])
+    recover(device, run, folder, [case.id for case in cases], sum(case.artifact.bytes for case in cases))
     results = load_launches(folder)
     silent: set[str] = set()  # neither measured nor failed in a launch of their own: they would be asked for ever
-    while active := [case for case in cases if case.id not in silent and needs_more(case.id, results, settings)]:
+    while active := [case for case in cases if case.id not in silent and needs_more(case.timed_id, results, settings)]:
         profiled = frozenset(case.id for case in active if _needs_kernels(case.id, results, settings))
         for some in _launches_of(active, settings):
             number = _next_number(folder)
@@ -71,7 +71,9 @@ def measure(
             results.append(parse_results(read_lines(str(path))))
             told = results[-1].cases
             silent |= {
-                case.id for case in some if case.id not in told or not (_ended(told[case.id]) or told[case.id].failed)
+                case.id
+                for case in some
+                if (own := told.get(case.timed_id)) is None or not (_ended(own) or own.failed)
             }
     return results
 

@@ -33,13 +33,13 @@ ls -1 -- "$2" 2>/dev/null | head -c 65536
 exit 0"""
 
 
-def recover(device: Transport, run: str, folder: Path, cases: Iterable[str]) -> list[Path]:
+def recover(device: Transport, run: str, folder: Path, cases: Iterable[str], models_bytes: int = 0) -> list[Path]:
     """Brings home what launches of this run left on the device when their link was lost; the files in `folder`.
 
     A launch that cannot be read is given up. What other runs left, whose folders are gone here, goes after a week; what no
     run used for a month, too.
 
-    Args: cases: the ids of the run's cases.
+    Args: cases: the ids of the run's cases. models_bytes: of all their models.
 
     Raises: DeviceBusy: a runner of another run is at work there; DeviceLost, StorageError.
     """
@@ -53,7 +53,7 @@ def recover(device: Transport, run: str, folder: Path, cases: Iterable[str]) -> 
         path = folder / f"{name}.jsonl"
         if not path.exists():
             try:
-                collect(device, f"{base}/{name}", path, logs)
+                collect(device, f"{base}/{name}", path, logs, models_bytes)
                 found.append(path)
             except DeviceLost:
                 raise

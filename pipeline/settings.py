@@ -17,7 +17,8 @@ class Settings:
         budget_s: seconds of timed inference at most for one case, however wide its interval still is.
         launches: at least that many launches.
         launch_s, kernels_s: seconds of timed inference a case gets in one launch, without and with the profiler.
-        kernel_runs: inferences with the profiler in one launch at least, however long they take.
+        kernel_runs, kernel_runs_most: inferences with the profiler in one launch, at least, however long they take, and at
+            most: onnxruntime writes 600 bytes for each kernel of each.
         warmup_s: at least that long before the first sample; what was not steady by then is cut off afterwards.
         limit_s: a load or an inference that takes longer has hung.
         memory_bytes: limit on a case's address space; 0 for none.
@@ -33,6 +34,7 @@ class Settings:
     launch_s: float = 1.0
     kernels_s: float = 0.5
     kernel_runs: int = 1
+    kernel_runs_most: int = 150
     warmup_s: float = 0.2
     limit_s: float = 60.0
     memory_bytes: int = 0

@@ -235,6 +235,8 @@ CALLS: dict[str, Call] = {
     "pad": Call(("input", "pad", "mode", "value"), _pad),
     "channel_shuffle": Call(("input", "groups"), lambda bound, source: {"groups": int(bound["groups"])}, _keep),
     "getitem": Call(("input", "index")),
+    "slice": Call(("input", "dim", "start", "end", "step")),
+    "select": Call(("input", "dim", "index")),
     "interpolate": Call(
         ("input", "size", "scale_factor", "mode", "align_corners"),
         lambda bound, source: {
@@ -253,3 +255,17 @@ CALLS: dict[str, Call] = {
     **{name: Call(("input",), shape=_keep) for name in ("tanh", "mish", "softplus", "prelu", "batch_norm")},
     **{name: Call(("input",)) for name in ("view", "reshape", "flatten", "squeeze", "unsqueeze")},
 }
+
+
+def _cut(bound: Bound, rank: int, place: Any) -> tuple[Any, ...]:
+    return (*(slice(None),) * (int(bound.get("dim", 0)) % max(1, rank)), place)
+
+
+CUTS: dict[str, Callable[[Bound, int], Any]] = {
+    "getitem": lambda bound, rank: bound["index"],
+    "slice": lambda bound, rank: _cut(
+        bound, rank, slice(bound.get("start"), bound.get("end"), int(bound.get("step", 1)))
+    ),
+    "select": lambda bound, rank: _cut(bound, rank, int(bound["index"])),
+}
+"""What cuts a tensor -> the index in x[...] that says the same: graphs of aten ops, as .pt2 files hold, have no x[...]."""

@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
 from pipeline.errors import ModelError
-from pipeline.fusion.calls import ALIASES, ARITHMETIC, CALLS, PASSES, Call
+from pipeline.fusion.calls import ALIASES, ARITHMETIC, CALLS, CUTS, PASSES, Call
 from pipeline.fusion.ir import Graph, Node, Value
 
 _WEIGHTED = ("conv2d", "conv_transpose2d", "linear", "batch_norm", "prelu")
@@ -108,8 +108,8 @@ class _Recorder(TorchFunctionMode):
             return result
         if name in PASSES:
             return self.enter(result, self.values[id(args[0])])
-        if name == "getitem":
-            return self._index(bound["input"], bound["index"], result)
+        if name in CUTS:
+            return self._index(bound["input"], CUTS[name](bound, len(shape)), result)
         self._record(name, attributes, bound, outputs, (args, kwargs))
         if in_place:  # the tensor that was given stands for the result from here on
             self.values[id(args[0])] = self.values[id(outputs[0])]

@@ -27,6 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--grid", type=Path, default=None, metavar="FILE", help="TOML: the axes to vary; may name networks and kernels itself"
     )
+    parser.add_argument(
+        "--pieces", default=None, metavar="METHOD,...",
+        help="the kernels too that these networks have decomposed: svd, tucker2, cp, alds; ranks between are interpolated",
+    )  # fmt: skip
     parser.add_argument("--exact", action="store_true", help="only the kernels that these networks have")
     parser.add_argument("--device", default=None, help="host (the default), pixel and other profiles, a serial, or HOST:PORT")
     parser.add_argument("--runtime", default=None, help="onnxruntime, litert or tflite")
@@ -87,7 +91,7 @@ def _summary(document: dict[str, Any]) -> list[str]:
     lines = [
         f"{kernels['measured']:,} kernels in {document['bundles']:,} bundles, {document['seconds'] / 60:.1f} min",
         f"intervals within ±{100 * interval['asked']:g} %: {100 * interval['share_within']:.0f} % of the kernels",
-        f"leave-one-out error: {told}",
+        f"leave-one-out error, by time: {told}",
     ]
     if missing := document["missing"]:
         lines.append(f"{len(missing)} could not be measured: {missing[0]['key']} ({missing[0]['why']})")
@@ -107,7 +111,9 @@ def _request(arguments: argparse.Namespace) -> BuildRequest:
     limits = {"budget_s": arguments.minutes, "error": arguments.error}
     given = {key: value for key, value in limits.items() if value is not None}
     if arguments.resume is not None:
-        fixed = ("models", "grid", "exact", "device", "runtime", "bundle", "aar", "delegate", "threads", "cpu_mask")
+        fixed = (
+            "models", "pieces", "grid", "exact", "device", "runtime", "bundle", "aar", "delegate", "threads", "cpu_mask",
+        )  # fmt: skip
         if any(getattr(arguments, name) for name in fixed):
             what = "--resume goes on with what that build was asked"
             raise UsageError(what, try_="--resume RUN, with --minutes, --error, --interval or --out if they should change")
@@ -127,6 +133,7 @@ def _request(arguments: argparse.Namespace) -> BuildRequest:
     return BuildRequest(
         models=words(arguments.models) or file.networks,
         kernels=file.kernels,
+        pieces=words(arguments.pieces),
         grid=None if arguments.exact else file.grid,
         device="host" if arguments.device is None else arguments.device,
         runtime=arguments.runtime,

@@ -144,7 +144,7 @@ def line(rows: Rows, staircase: Staircase) -> tuple[NDArray[np.int64], NDArray[n
 
 
 def _judged(table: LatencyTable, rows: Rows, members: list[tuple[int, Member | None]]) -> list[Judged]:
-    alignments: dict[tuple[bool, ...], list[tuple[int, Member]]] = {}
+    alignments: dict[tuple[int, ...], list[tuple[int, Member]]] = {}
     for row, place in members:
         if place is not None and rows.ns[row] >= LEAST_NS:
             alignments.setdefault(place.aligned, []).append((row, place))

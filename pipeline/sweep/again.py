@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 from latency_luts import OpKey
 from pipeline.settings import Settings
-from pipeline.sweep.measure import Readings
 from pipeline.sweep.part import WALKS, Part
 from pipeline.sweep.plan import Limits
+from pipeline.sweep.reading import Readings
 
 TRIAL, AGAIN, HALVES = "trial", "again", "halves"
 TEXTS = {

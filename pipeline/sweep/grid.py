@@ -38,6 +38,7 @@ class Grid:
         kernel_sizes: what a 3x3, 5x5 or 7x7 window may be instead; the padding grows with it.
         expansions: ratios of an inverted residual's wide side to its narrow one, for 1x1 convolutions that have such a ratio.
         resolutions: of the network's input; a kernel's height and width change in the same ratio.
+        multipliers: width multipliers at which whole networks of the zoo are taken too (`pipeline.sweep.relatives`).
         base_resolution: that of the networks the keys come from.
         max_points: more than that are refused.
     """
@@ -50,6 +51,7 @@ class Grid:
     kernel_sizes: tuple[int, ...] = (3, 5, 7)
     expansions: tuple[float, ...] = (3.0, 4.0, 6.0)
     resolutions: tuple[int, ...] = (224,)
+    multipliers: tuple[float, ...] = ()
     base_resolution: int = 224
     max_points: int = 20_000
 
@@ -63,10 +65,12 @@ class Grid:
             value = getattr(self, name)
             if type(value) is not int or not low <= value <= high:
                 raise _wrong(name, value, f"a whole number of {low} ... {high}")
-        for name, low, high in (("kernel_sizes", 1, 63), ("resolutions", 1, 8192), ("expansions", 1, 64)):
+        for name, least, most in (
+            ("kernel_sizes", 1, 63), ("resolutions", 1, 8192), ("expansions", 1, 64), ("multipliers", 0.01, 16),
+        ):  # fmt: skip
             values = getattr(self, name)
-            if len(values) > _MAX_LIST or not all(low <= value <= high for value in values):
-                raise _wrong(name, values, f"at most {_MAX_LIST} numbers of {low} ... {high}")
+            if len(values) > _MAX_LIST or not all(least <= value <= most for value in values):
+                raise _wrong(name, values, f"at most {_MAX_LIST} numbers of {least} ... {most}")
         if len(self.stairs) > _MAX_LIST or not all(type(v) is int and 1 <= v <= 1024 for v in self.stairs.values()):
             raise _wrong("stairs", dict(self.stairs), "ops with whole numbers of 1 ... 1024")
 

@@ -26,19 +26,19 @@ from pipeline.launch import OnProgress
 from pipeline.runfolder import write_json
 from pipeline.settings import Settings
 from pipeline.sweep.fold import Seen, Walk
-from pipeline.sweep.measure import Readings, Sweep, read, run, write_bundles, write_chains, write_walks
-from pipeline.sweep.plan import COLD, Limits, bundles
+from pipeline.sweep.measure import Sweep, run, write_bundles, write_chains, write_walks
+from pipeline.sweep.plan import COLD, WARM, Limits, bundles
+from pipeline.sweep.reading import Readings, read
 from pipeline.sweep.sampling import Round
 from pipeline.watching import Watching
 
-BUNDLES_A_PART = 12
+BUNDLES_A_PART, WARM_BUNDLES_A_PART = 12, 48
 CHAINS_A_PART = 2
 PLAN, READINGS = "plan.json", "readings.json"
 WALKS = "walks"
 """The purpose of parts whose kernels follow each other, see `walk.py`, instead of standing side by side."""
 WALK_S, WALK_KERNELS_S = 0.4, 0.1
 """Of timed inference, without and with the profiler: a walk is asked for its latency, and for its kernels' names."""
-
 
 @dataclass(frozen=True)
 class Part:
@@ -73,8 +73,9 @@ def plan_walks(walks: Sequence[Sequence[OpKey]], folder: Path) -> list[Part]:
 def plan_groups(purpose: str, groups: Sequence[Sequence[OpKey]], limits: Limits, folder: Path) -> list[Part]:
     """As `plan_parts`, for kernels that were put together already."""
     made, number = [], _next_number(folder)
-    for start in range(0, len(groups), BUNDLES_A_PART):
-        some = tuple(tuple(group) for group in groups[start : start + BUNDLES_A_PART])
+    size = WARM_BUNDLES_A_PART if limits == WARM else BUNDLES_A_PART
+    for start in range(0, len(groups), size):
+        some = tuple(tuple(group) for group in groups[start : start + size])
         part = Part(folder / f"{number:04d}", purpose, 1000 * number, some, limits)
         part.folder.mkdir(parents=True)
         texts = [[str(key) for key in group] for group in some]

@@ -21,9 +21,13 @@ from pipeline.version import VERSION
 
 KIND = "lut build"
 
-USUAL_GRID = Grid(width_points=4, kernel_sizes=(3, 5), resolutions=(160, 192, 224), max_points=100_000)
-USUAL = Settings(launches=1, launch_s=0.03, kernels_s=0.6, kernel_runs=12, warmup_s=0.1, budget_s=0.0, interval=0.02)
-"""`launch_s`: of each bundle and chain without the profiler, whose latency only chains are asked for."""
+USUAL_GRID = Grid(
+    width_points=4, kernel_sizes=(3, 5), resolutions=(128, 160, 192, 224, 256), multipliers=(0.5, 0.75, 1.5), max_points=100_000
+)
+USUAL = Settings(
+    launches=1, launch_s=0.03, kernels_s=0.6, kernel_runs=12, kernel_runs_most=60, warmup_s=0.1, budget_s=0.0, interval=0.02
+)
+"""`launch_s`: of each chain without the profiler; bundles are not asked for their latency."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,8 @@ class BuildRequest:
     Args:
         models: whose kernels the table is for; zoo names, .pt2 files or file.py:function.
         kernels: further ones.
+        pieces: methods (`pipeline.sweep.pieces.METHODS`) whose decompositions of the models have kernels that are wanted too,
+            but not varied.
         grid: how these are varied; None measures them and nothing else.
         runtime: one; a table is of one.
         bundle: its kind; empty is the usual one of the device.
@@ -48,6 +54,7 @@ class BuildRequest:
     runtime: str
     reports: Path
     kernels: tuple[OpKey, ...] = ()
+    pieces: tuple[str, ...] = ()
     grid: Grid | None = USUAL_GRID
     bundle: str = ""
     aars: tuple[str, ...] = ()
@@ -70,6 +77,7 @@ def plan_of(request: BuildRequest, device: DeviceDescription) -> dict[str, Any]:
         "handset": VERSION,
         "models": list(request.models),
         "kernels": [str(key) for key in request.kernels],
+        "pieces": list(request.pieces),
         "grid": None if request.grid is None else dataclasses.asdict(request.grid),
         "device": request.device,
         "runtime": request.runtime,
@@ -96,6 +104,7 @@ def planned(plan: Mapping[str, Any], folder: Path) -> BuildRequest:
         return BuildRequest(
             models=read_texts(plan, "models"),
             kernels=tuple(OpKey.parse(text) for text in read_texts(plan, "kernels")),
+            pieces=read_texts(plan, "pieces") if "pieces" in plan else (),  # older plans have none
             grid=None if grid is None else _grid(grid),
             device=read_text(plan["device"]),
             runtime=read_text(plan["runtime"]),
@@ -119,6 +128,8 @@ def command_of(request: BuildRequest) -> str:
     words = ["handset", "lut", "build", "--device", request.device, "--runtime", request.runtime]
     if request.models:
         words += ["--for", ",".join(request.models)]
+    if request.pieces:
+        words += ["--pieces", ",".join(request.pieces)]
     settings = request.settings
     options = (
         ("--bundle", request.bundle, ""),

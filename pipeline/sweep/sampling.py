@@ -1,8 +1,9 @@
 """What a table build measures, and in which order: pure functions of what is wanted and of what is known by then.
 
-First what the networks have. Then, for the kinds of kernels that take a network's time, lines of dense channel counts, which
-show where latency steps. Then in rounds: kernels again whose interval is too wide, and of what widths, kernel sizes,
-expansions and resolutions would make those where the table tells its own kernels worst.
+First what the networks have, and what they would have at other widths and resolutions. Then, for the kinds of kernels that
+take a network's time, lines of dense channel counts, which show where latency steps. Then in rounds: kernels again whose
+interval is too wide, and of what widths, kernel sizes, expansions and resolutions would make those where the table tells its
+own kernels worst.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ UNTESTED_ERROR = 0.3
 class Round:
     """`copies`: bundles for each kernel; `limits`: of each bundle; `purpose`: what for.
 
-    Kernels are cold in what "networks", "staircases", "explore" and "narrow" measure, warm in that of "warm", and in that of
-    "states" between.
+    Kernels are cold in what "networks", "relatives", "staircases", "explore" and "narrow" measure, warm in that of "warm", and
+    in that of "states" between.
     """
 
     purpose: str
@@ -145,6 +146,8 @@ def next_round(
     """
     again = wide(table.entries, interval)[: int(slots * WIDE_SHARE) if points else slots]
     errors = dict.fromkeys((entry.key for entry in table), UNTESTED_ERROR) | table.left_out_errors()
+    for entry in table:  # shares of what takes next to nothing are large, and matter to no network
+        errors[entry.key] *= min(1.0, entry.latency_ns_median / (1e3 * LEAST_US))
     errors |= dict.fromkeys(given_up, 0.0)
     new = next_points(points, errors, (slots - len(again)) // 2)
     rounds = [
@@ -156,10 +159,13 @@ def next_round(
 
 
 def error_of(table: LatencyTable) -> float | None:
-    """The leave-one-out error over all families, each with the weight of its kernels; None where none is known."""
-    known = [(each.points, each.rms) for each in table.family_errors]
-    points = sum(count for count, _ in known)
-    return math.sqrt(sum(count * rms**2 for count, rms in known) / points) if points else None
+    """The leave-one-out error over all kernels that lie between others, each with the weight of its time, as in a network's
+    sum; None where there are none. What takes less than a clock can tell may be off by any factor.
+    """
+    errors = table.left_out_errors()
+    known = [(entry.latency_ns_median, errors[entry.key]) for entry in table if entry.key in errors]
+    total = sum(ns for ns, _ in known)
+    return math.sqrt(sum(ns * error**2 for ns, error in known) / total) if total else None
 
 
 def expected_error(history: Sequence[tuple[int, float]], count: int) -> float | None:

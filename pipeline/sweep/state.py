@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from latency_luts import Context, LatencyTable, OpKey, WarmthPoint
 from pipeline.runfolder import RunFolder
 from pipeline.sweep import again, sampling, warmth
-from pipeline.sweep.measure import Measured, Readings, combine
 from pipeline.sweep.part import WALKS, Bench, Part
 from pipeline.sweep.plan import BUNDLE_SIZE, COLD, WARM, Limits
+from pipeline.sweep.reading import Measured, Readings, combine
 from pipeline.sweep.request import BuildRequest
 
 FIRST_GUESS_S = 4.0
@@ -26,6 +26,7 @@ class Build:
     Args:
         own: the networks' kernels -> the networks that have them.
         missing: of `own`, those that no model can be written for -> why.
+        related: those of the same networks at other widths and resolutions.
         seconds: purpose of a part -> what its parts took.
         history: (kernels, leave-one-out error) after each round.
     """
@@ -36,6 +37,7 @@ class Build:
     own: Mapping[OpKey, tuple[str, ...]]
     missing: dict[OpKey, str]
     context: Context
+    related: Sequence[OpKey] = ()
     done: list[tuple[Part, Readings]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     history: list[tuple[int, float]] = field(default_factory=list)

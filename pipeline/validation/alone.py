@@ -21,7 +21,8 @@ from pipeline.errors import HandsetError
 from pipeline.request import Request
 from pipeline.runfolder import RunFolder
 from pipeline.settings import Settings
-from pipeline.sweep.measure import Bundle, Sweep, kernels_in, run, unwritable, write_bundles
+from pipeline.sweep.measure import Bundle, Sweep, run, unwritable, write_bundles
+from pipeline.sweep.reading import kernels_in
 from pipeline.watching import Watching
 
 FOLDER = "alone"

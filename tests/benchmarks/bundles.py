@@ -47,8 +47,9 @@ from pipeline.profiling import load_launches
 from pipeline.result import launches_of
 from pipeline.settings import PROFILED, Settings
 from pipeline.sweep.fold import smooth_us, whole_us
-from pipeline.sweep.measure import Bundle, added_us, kernels_in, write_bundles, write_chains
+from pipeline.sweep.measure import Bundle, write_bundles, write_chains
 from pipeline.sweep.plan import Limits, bundles
+from pipeline.sweep.reading import added_us, kernels_in
 
 NETWORK = "mobilenet_v2"
 RUNTIMES = ("onnxruntime", "litert")

@@ -46,21 +46,10 @@ from pipeline.result import launches_of
 from pipeline.runfolder import write_json
 from pipeline.settings import PROFILED, Settings
 from pipeline.sweep.fold import Seen, Walk, smooth_us
-from pipeline.sweep.measure import (
-    Bundle,
-    Readings,
-    Sweep,
-    added_us,
-    combine,
-    read,
-    run,
-    unwritable,
-    write_bundles,
-    write_chains,
-    write_walks,
-)  # fmt: skip
+from pipeline.sweep.measure import Bundle, Sweep, run, unwritable, write_bundles, write_chains, write_walks
 from pipeline.sweep.part import WALK_KERNELS_S, WALK_S
 from pipeline.sweep.plan import COLD, WARM, Limits, bundles, distinct
+from pipeline.sweep.reading import Readings, combine, read
 from pipeline.sweep.request import USUAL
 from pipeline.sweep.walk import walks
 from pipeline.sweep.warmth import curve
@@ -162,7 +151,6 @@ class Bench:
             "weight_limit_bytes": limits.weight_bytes,
             "kernels": len(bundle.plan.keys),
             "canary_ns": stats.canary_reference(profiled),
-            "added_us": added_us(bundle.case, results, CONFIDENCE),
         }
 
 

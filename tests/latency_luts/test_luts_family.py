@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from latency_luts import OpKey
-from latency_luts.family import member, work
+from latency_luts.family import alignment_text, member, work
 
 
 def conv(c_in: int = 16, c_out: int = 24, size: int | tuple[int, int] = 14, **more: object) -> OpKey:
@@ -63,6 +63,65 @@ def test_channels_of_one_alignment_and_square_sizes_are_one_family(a: int, b: in
 )
 def test_other_shapes_have_no_axes(text: str) -> None:
     assert member(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "told", "at"),
+    [
+        ("mul[in=1x192x14x14 act=none dtype=float32 detail=with=1x192x1x1]", "1xCxSxS with=1xCx1x1", (192, 14)),
+        ("concat[in=1x24x24x24 dtype=float32 detail=axis=1 with=1x92x24x24]", "1xCxSxS with=1x92xSxS", (24, 24)),
+        ("slice[in=1x116x24x24 dtype=float32 detail=out=1x58x24x24]", "1xCxSxS out=1xC/2xSxS", (116, 24)),
+        ("reshape[in=1x24x116x24 dtype=float32 detail=out=1x2x58x24x24]", "1xCxHxW out=1x2xH/2xWxW", (24, 116, 24)),
+        ("reshape[in=1x116x2x12x12 dtype=float32 detail=out=1x12x232x12]", "1xCx2xSxS out=1xSx2CxS", (116, 12)),
+        ("transpose[in=1x2x58x6x4 dtype=float32 detail=perm=0,2,1,3,4]", "1x2xCxHxW perm=0,2,1,3,4", (58, 6, 4)),
+        ("add[in=1x16x1x1 act=none dtype=float32 detail=with=1x16x1x1]", "1xCxSxS with=1xCx1x1", (16, 1)),
+    ],
+)  # fmt: skip
+def test_a_detail_s_shapes_are_told_by_the_kernel_s_own(text: str, told: str, at: tuple[int, ...]) -> None:
+    place = member(text)
+    assert place is not None and place.at == at
+    shape, detail = told.split()
+    assert f"[in={shape} " in place.family and place.family.endswith(f"{detail}]")
+
+
+@pytest.mark.parametrize(("count", "pooled", "usual"), [(64, 16, 4), (24, 8, 4), (12, 4, 4), (6, 1, 1), (7, 1, 1)])
+def test_pooling_is_kept_apart_by_blocks_of_channels(count: int, pooled: int, usual: int) -> None:
+    for op in ("avg_pool", "max_pool"):
+        place = member(f"{op}[in=1x{count}x14x14 k=3x3 s=2x2 p=1,1,1,1 dtype=float32]")
+        assert place is not None and place.aligned == (pooled,)
+    place = member(f"mean[in=1x{count}x14x14 dtype=float32 detail=axes=2,3]")
+    assert place is not None and place.aligned == (usual,)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("avg_pool[in=1x32x7x7 k=2x2 s=2x2 p=0,0,0,0 dtype=float32]", "channels % 16 == 0"),
+        ("max_pool[in=1x24x7x7 k=2x2 s=2x2 p=0,0,0,0 dtype=float32]", "channels % 16 == 8"),
+        ("max_pool[in=1x12x7x7 k=2x2 s=2x2 p=0,0,0,0 dtype=float32]", "channels % 8 == 4"),
+        ("max_pool[in=1x6x7x7 k=2x2 s=2x2 p=0,0,0,0 dtype=float32]", "channels % 4 != 0"),
+        (str(conv(32, 6)), "c_in % 4 == 0, c_out % 4 != 0"),
+        ("reshape[in=1x520x1x1 dtype=float32 detail=x]", ""),
+    ],
+)
+def test_an_alignment_is_told_in_words(text: str, said: str) -> None:
+    place = member(text)
+    assert place is not None and alignment_text(place) == said
+
+
+def test_a_layout_has_no_alignment() -> None:
+    for text in ("transpose[in=1x26x116x26 dtype=float32 detail=perm=0,2,3,1]", "reshape[in=1x520x1x1 dtype=float32 detail=x]"):
+        place = member(text)
+        assert place is not None and place.aligned == () and len(place.axes) == len(place.at)
+
+
+@given(st.integers(2, 64), st.integers(5, 99), st.integers(5, 99))
+def test_kernels_that_move_other_shapes_are_not_joined(size: int, own: int, other: int) -> None:
+    def text(c: int, beside: int) -> str:
+        return f"concat[in=1x{8 * c}x{size}x{size} dtype=float32 detail=axis=1 with=1x{8 * beside}x{size}x{size}]"
+
+    alike, another = member(text(own, own)), member(text(own, other))
+    assert alike is not None and another is not None and (alike.family == another.family) == (own == other)
 
 
 @given(st.integers(1, 999), st.integers(1, 999), st.integers(1, 224), st.sampled_from([1, 2]))

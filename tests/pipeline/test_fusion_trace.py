@@ -193,6 +193,31 @@ def test_a_program_of_torch_export_is_traced_alike() -> None:
 
 
 @pytest.mark.parametrize(
+    "cut",
+    [
+        lambda x: x[:, 1:3, ::2],
+        lambda x: x[:, :, 2:, -3:-1],
+        lambda x: x[..., 1],
+        lambda x: x[0, :, -1],
+        lambda x: torch.ops.aten.slice.Tensor(x, -1, 1),
+        lambda x: torch.ops.aten.slice.Tensor(x),
+        lambda x: x.select(-2, 3),
+    ],
+)
+def test_a_program_that_cuts_a_tensor_is_traced_alike(cut: Callable[..., Any]) -> None:
+    """Programs have slices and selections of one axis, whose defaults are left out."""
+
+    def told(module: nn.Module) -> list[Any]:
+        return [(n.op, n.attributes, n.output.shape) for n in trace(module, X).nodes]
+
+    module = Calls(lambda x: cut(x).relu())
+    exported = torch.export.export(module, (torch.zeros(X),)).module()
+    kept = [(op, {k: v for k, v in found.items() if k != "dims"}, shape) for op, found, shape in told(exported)]
+    assert kept[-1] == told(module)[-1] and kept[-1][2] == tuple(cut(torch.zeros(X)).shape)
+    assert [one for one in kept if one[0] == "slice"] == [one for one in told(module) if one[0] == "slice"]
+
+
+@pytest.mark.parametrize(
     ("module", "found"),
     [
         (nn.Conv2d(3, 4, 1), "a convolution of 3 channels is given"),

@@ -15,8 +15,7 @@ from pipeline.errors import UsageError
 from pipeline.graph import kernels
 from pipeline.request import planned as bench_planned
 from pipeline.spec import resolve
-from pipeline.sweep import build as building
-from pipeline.sweep import part
+from pipeline.sweep import part, rounds
 from pipeline.sweep.part import parts_in, readings_of
 from pipeline.sweep.request import USUAL, BuildRequest, command_of, plan_of, planned
 
@@ -77,7 +76,7 @@ def test_a_build_that_was_cut_off_measures_what_is_left_and_nothing_twice(
     network: str, tmp_path: Path, cache_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     measured = []
-    real = building.measure
+    real = rounds.measure
 
     def cut(part: object, *rest: object) -> object:
         if measured:
@@ -87,7 +86,7 @@ def test_a_build_that_was_cut_off_measures_what_is_left_and_nothing_twice(
 
     grid = tmp_path / "grid.toml"
     grid.write_text(f"networks = ['{network}']\nwidth_points = 2\nkernels = []\n")
-    monkeypatch.setattr(building, "measure", cut)
+    monkeypatch.setattr(rounds, "measure", cut)
     words = ["--grid", str(grid), "--runtime", "litert", "--minutes", "0.2", "--reports", str(tmp_path / "reports")]
     assert lut_build(*words) == 130
     (folder,) = (tmp_path / "reports").iterdir()
@@ -95,12 +94,25 @@ def test_a_build_that_was_cut_off_measures_what_is_left_and_nothing_twice(
     done = [part for part in parts_in(folder / "parts") if part.is_done]
     assert [part.purpose for part in done] == ["networks"] and len(parts_in(folder / "parts")) > 1
     before = readings_of(done[0])
-    monkeypatch.setattr(building, "measure", real)
+    monkeypatch.setattr(rounds, "measure", real)
     out = tmp_path / "table.parquet"
     assert lut_build("--resume", str(folder), "--out", str(out)) == 0
     assert readings_of(done[0]) == before
     assert all(part.is_done for part in parts_in(folder / "parts"))
     assert {entry.key for entry in latency_luts.load(out)} > {one.key for one in before[0].seen}
+
+
+def test_a_network_of_another_resolution_is_known_as_a_whole(network: str, tmp_path: Path, cache_home: Path) -> None:
+    out, grid = tmp_path / "table.parquet", tmp_path / "grid.toml"
+    grid.write_text("width_points = 1\nkernel_sizes = []\nexpansions = []\nresolutions = [160, 224]\n")
+    words = ["--for", network, "--runtime", "litert", "--grid", str(grid), "--minutes", "0.5", "--error", "50"]
+    told, reports = tmp_path / "told.json", tmp_path / "reports"
+    assert lut_build(*words, "--out", str(out), "--json", str(told), "--reports", str(reports)) == 0
+    made = resolve(network)
+    assert made.module is not None
+    asked = [use.key for use in kernels(made.module, (1, 3, 23, 23), "litert")]
+    assert latency_luts.load(out).total(asked, interpolate=False).kind == "measured"
+    assert "relatives" in json.loads(told.read_text())["seconds_by_purpose"]
 
 
 def test_a_kernel_that_fails_its_bundle_is_missing_alone(

@@ -19,7 +19,7 @@ from devices.errors import CommandTimeout, DeviceError, DeviceLost
 from devices.runner import CaseResult, RunnerResult, parse_results, read_lines
 from pipeline.errors import StorageError
 from pipeline.kernel_times import to_launch
-from pipeline.launch import PROFILED_SAMPLES, Order, _Follower, run_launch
+from pipeline.launch import Order, _Follower, run_launch
 from pipeline.profiling import load_launches, measure, needs_more
 from pipeline.settings import PROFILED, Settings
 
@@ -241,7 +241,7 @@ def test_the_job_says_how_to_measure(make: Any) -> None:
     )  # fmt: skip
     assert (plain["profile"], plain["max_ns"], plain["warmup_ns"]) == ("0", "1500000000", "400000000")
     assert (kernels["profile"], kernels["max_ns"], kernels["warmup_ns"]) == ("1", "250000000", "100000000")
-    assert kernels["max_samples"] == str(PROFILED_SAMPLES) and "profile_prefix" not in kernels
+    assert kernels["max_samples"] == str(Settings().kernel_runs_most) and "profile_prefix" not in kernels
     assert onnx_kernels["optimized_model"] == onnx_kernels["profile_prefix"] + ".onnx" and "delegate" not in onnx
     assert "profile_prefix" not in onnx
 

@@ -14,12 +14,11 @@ from pipeline.console import Console
 from pipeline.errors import CheckFailed
 from pipeline.runfolder import RunFolder, write_json
 from pipeline.settings import Settings
-from pipeline.sweep import again, part
-from pipeline.sweep import build as building
+from pipeline.sweep import again, part, rounds
 from pipeline.sweep.fold import Seen
-from pipeline.sweep.measure import Readings
 from pipeline.sweep.part import Bench, Part, plan_groups
 from pipeline.sweep.plan import COLD, WARM, bundles
+from pipeline.sweep.reading import Readings
 from pipeline.sweep.request import BuildRequest
 from pipeline.sweep.state import Build
 
@@ -71,12 +70,12 @@ class Machine:
 
 
 def built(folder: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch, keys: Iterable[OpKey] = KEYS) -> Build:
-    monkeypatch.setattr(building, "measure", machine)
+    monkeypatch.setattr(rounds, "measure", machine)
     (folder / "parts").mkdir(exist_ok=True)
     request = BuildRequest((), "host", "litert", folder, grid=None, budget_s=0.001, settings=Settings())
     bench = Bench(None, None, request.settings, "run", None, 0, Console())  # type: ignore[arg-type]
     build = Build(request, bench, RunFolder(folder, {}), dict.fromkeys(keys, ("net",)), {}, CONTEXT)
-    building._measure(build, lambda seconds, text: None)
+    rounds.measure_rounds(build, lambda seconds, text: None)
     return build
 
 

@@ -137,6 +137,7 @@ def test_a_file_gives_its_fields(tmp_path: Path) -> None:
         ("resolutions = 224", "resolutions"),
         ("resolutions = ['x']", "resolutions"),
         ("resolutions = [0]", "resolutions"),
+        ("multipliers = [0]", "multipliers"),
         (f"resolutions = {list(range(1, 100))}", "resolutions"),
         ("expansions = [nan]", "expansions"),
         ("stairs = 16", "stairs"),

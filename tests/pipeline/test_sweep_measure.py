@@ -15,20 +15,10 @@ from pipeline.deploy import Target
 from pipeline.errors import CheckFailed, UnsupportedOp
 from pipeline.kernel_times import KernelTimes
 from pipeline.settings import Settings
-from pipeline.sweep import measure
+from pipeline.sweep import measure, reading
 from pipeline.sweep.fold import Seen
-from pipeline.sweep.measure import (
-    Bundle,
-    Readings,
-    Sweep,
-    combine,
-    fold,
-    run,
-    unwritable,
-    write_bundles,
-    write_chains,
-    write_walks,
-)
+from pipeline.sweep.measure import Bundle, Sweep, run, unwritable, write_bundles, write_chains, write_walks
+from pipeline.sweep.reading import Readings, combine, fold
 from pipeline.sweep.walk import walks
 
 FAKE = runpy.run_path(str(Path(__file__).with_name("fake_runner.py")))
@@ -50,7 +40,7 @@ def sweep_of(folder: Path, device: Any, runtime: str = "litert", groups: int = 3
 
 
 def ran(device: Any) -> list[list[str]]:
-    return [[case["case"] for case in job if not case["case"].endswith("+kernels")] for job in device.jobs]
+    return [list(dict.fromkeys(case["case"].removesuffix("+kernels") for case in job)) for job in device.jobs]
 
 
 def test_bundles_and_chains_are_measured_once_and_removed_from_the_device(tmp_path: Path) -> None:
@@ -58,7 +48,9 @@ def test_bundles_and_chains_are_measured_once_and_removed_from_the_device(tmp_pa
     sweep = sweep_of(tmp_path, device)
     results = run(sweep, device, FAKE["installed"](tmp_path)["host"], SETTINGS, tmp_path, quiet)
     assert sorted(ran(device)[0]) == sorted(case.id for case in sweep.cases)
-    assert set(results[0].cases) == {name for case in sweep.cases for name in (case.id, case.id + "+kernels")}
+    # what a bundle takes as a whole interests nobody
+    plain = {case.id for case in sweep.chains}
+    assert set(results[0].cases) == plain | {case.id + "+kernels" for case in sweep.cases}
     assert all((tmp_path / path).is_file() for path in ("bundle-0000.tflite", "chain-0001.tflite"))
     assert not list((tmp_path / "device" / "models").iterdir())
 
@@ -120,13 +112,13 @@ def test_some_bundles_are_enough_and_the_rest_is_missing(tmp_path: Path, monkeyp
 
     def seen_in(bundle: Bundle, *rest: Any) -> list[Any]:
         return [
-            measure.Seen(key, bundle.case.id, 50.0, 0.1, (49, 50, 51), "Conv")
+            Seen(key, bundle.case.id, 50.0, 0.1, (49, 50, 51), "Conv")
             for key in bundle.plan.keys
             if key != KEYS[3]
         ]
 
-    monkeypatch.setattr(measure, "_times", times)
-    monkeypatch.setattr(measure, "_seen_in", seen_in)
+    monkeypatch.setattr(reading, "_times", times)
+    monkeypatch.setattr(reading, "_seen_in", seen_in)
     found = fold(sweep, [RunnerResult({}, True, 0)], tmp_path, met={KEYS[1]: ("net",)})
     assert {entry.key: entry.networks for entry in found.entries} == {KEYS[1]: ("net",), KEYS[2]: ()}
     assert found.missing == {KEYS[0]: "it crashed", KEYS[3]: "it ran as another kernel"}
@@ -172,7 +164,7 @@ def test_walks_are_timed_without_bundles_and_a_failed_one_is_left_out(runtime: s
     sweep = Sweep((), (), write_walks(walks(3), target(tmp_path, runtime), device, tmp_path))
     results = run(sweep, device, FAKE["installed"](tmp_path)["host"], SETTINGS, tmp_path, quiet)
     assert set(ran(device)[0]) >= {case.id for case in sweep.walks}
-    readings = measure.read(sweep, results, tmp_path)
+    readings = reading.read(sweep, results, tmp_path)
     assert readings.seen == () and readings.missing == {}
     if runtime == "litert":  # onnxruntime's kernels are told from a graph that only the real one writes
         assert len(readings.walks) == 2 and all(one.us > 0 and one.kernels for one in readings.walks)

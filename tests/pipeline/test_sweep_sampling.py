@@ -80,7 +80,25 @@ def test_candidates_are_dense_at_the_tables_steps_and_never_far_larger_than_the_
         candidates(own, Grid(width_points=4000, max_points=10), table(*rows))
 
 
-def test_the_error_is_that_of_all_families_by_their_kernels() -> None:
+def test_what_takes_next_to_nothing_is_not_measured_for_its_large_share() -> None:
+    """Both families are off by the same share; the candidates lie beside the measured ones of each."""
+    long = [entry(conv(8 * i, 16), 100.0 * (1 + i % 2)) for i in range(1, 9)]
+    short = [entry(conv(8 * i, 16, size=2), 0.1 * (1 + i % 2)) for i in range(1, 9)]
+    points = [conv(8 * i + 4, 16, size=size) for i in range(1, 8) for size in (14, 2)]
+    (explored, *_) = next_round(table(*long, *short), points, 14, 0.5, {})
+    assert explored.purpose == "explore" and {key.input_shape[2] for key in explored.keys} == {14}
+
+
+def test_the_error_is_that_of_all_kernels_by_their_time() -> None:
+    rows = [entry(conv(8 * i, 16), 100.0 * i) for i in range(1, 9)]
+    odd = [entry(conv(8 * i, 16, kernel=(3, 3), padding=(1, 1, 1, 1)), 0.001 * (1 + 9 * (i % 2))) for i in range(1, 9)]
+    alone, error = error_of(table(*rows)), error_of(table(*rows, *odd))
+    assert alone is not None and error is not None and error < alone + 0.02
+    much = error_of(table(*odd))
+    assert much is not None and much > 0.5
+
+
+def test_the_error_of_a_smooth_family_is_small() -> None:
     assert error_of(table(entry(conv(8, 8), 1.0))) is None
     rows = [entry(conv(8 * i, 8 * j), float(i * j)) for i in range(1, 7) for j in range(1, 7)]
     error = error_of(table(*rows))

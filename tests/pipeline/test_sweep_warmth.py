@@ -20,13 +20,14 @@ from pipeline.console import Console
 from pipeline.errors import UsageError
 from pipeline.runfolder import RunFolder, write_json
 from pipeline.settings import Settings
-from pipeline.sweep import build as building
 from pipeline.sweep import part as parts
+from pipeline.sweep import rounds
 from pipeline.sweep.bundle import activation_bytes, weight_bytes
 from pipeline.sweep.fold import Seen, Walk
-from pipeline.sweep.measure import Measured, Readings, combine
 from pipeline.sweep.plan import COLD, WARM, bundles
+from pipeline.sweep.reading import Measured, Readings, combine
 from pipeline.sweep.request import BuildRequest
+from pipeline.sweep.sampling import Round
 from pipeline.sweep.state import Build
 from pipeline.sweep.walk import walks
 from pipeline.sweep.warmth import LEAST_WALKS, curve
@@ -187,12 +188,12 @@ class Machine:
 
 
 def built(folder: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch, budget_s: float = 900) -> Build:
-    monkeypatch.setattr(building, "measure", machine)
+    monkeypatch.setattr(rounds, "measure", machine)
     (folder / "parts").mkdir(exist_ok=True)
     request = BuildRequest((), "host", "litert", folder, grid=None, budget_s=budget_s, settings=Settings(interval=0.6))
     bench = parts.Bench(None, None, request.settings, "run", None, 0, Console())  # type: ignore[arg-type]
     build = Build(request, bench, RunFolder(folder, {}), dict.fromkeys(KEYS, ("net",)), {}, CONTEXT)
-    building._measure(build, lambda seconds, text: None)
+    rounds.measure_rounds(build, lambda seconds, text: None)
     return build
 
 
@@ -232,7 +233,7 @@ def test_a_build_that_goes_on_measures_each_part_once(purpose: str, tmp_path: Pa
 
 
 def test_a_part_keeps_its_limits_and_an_older_one_is_of_the_usual(tmp_path: Path) -> None:
-    planned = parts.plan_parts([building.Round("warm", KEYS[:30], 1, WARM)], tmp_path)
+    planned = parts.plan_parts([Round("warm", KEYS[:30], 1, WARM)], tmp_path)
     assert parts.parts_in(tmp_path) == planned and {part.limits for part in planned} == {WARM}
     path = planned[0].folder / "plan.json"
     plan = json.loads(path.read_text())
