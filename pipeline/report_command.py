@@ -11,16 +11,21 @@ from typing import Any
 from pipeline.arguments import words
 from pipeline.console import printable
 
-LUT_BUILD, VALIDATION = "lut build", "validation"
-NO_NETWORKS = {LUT_BUILD: "a table build, which has no networks", VALIDATION: "a validation of a table"}
+LUT_BUILD, VALIDATION, COMPRESS, EXPERIMENT = "lut build", "validation", "compress", "guidelines experiment"
+NO_NETWORKS = {
+    EXPERIMENT: "an experiment, whose networks are in the result.json beside it",
+    LUT_BUILD: "a table build, which has no networks",
+    VALIDATION: "a validation of a table",
+    COMPRESS: "a compression, whose networks are measured in a run of their own below it",
+}
 TOOLS = ("perfetto", "model-explorer")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Writes the HTML page of a run again from its JSON (two of a `lut validate`), and the run for tools that people know: "
-        "a trace for Perfetto and chrome://tracing, and node data for Google's Model Explorer. Of a latency table it writes "
-        "the table's page."
+        "Writes the HTML page of a run again from its JSON (two of `lut validate` and `guidelines --experiment`), and the run "
+        "for tools that people know: a trace for Perfetto and chrome://tracing, and node data for Google's Model Explorer. Of "
+        "a latency table it writes the table's page."
     )
     parser.add_argument(
         "run", type=Path, metavar="RUN", help="a run folder, its result.json or validation.json, or a .parquet table"
@@ -65,20 +70,34 @@ def _report(arguments: argparse.Namespace) -> int:
 
 
 def _pages(document: dict[str, Any], folder: Path) -> list[Path]:
-    """Those of a run's document, and of the validation that lies beside it."""
+    """Those of a run's document, and of the validation or the experiment that lies beside it."""
     from pipeline import validation
+    from pipeline.compression import page as compression_page
+    from pipeline.guidelines.experiment import measure as experiment
+    from pipeline.guidelines.experiment import page as experiment_page
     from pipeline.report import render, validation_page
     from pipeline.runfolder import PAGE
 
     page = folder / PAGE
     if document.get("kind") == VALIDATION:
         return [validation_page.render(document, folder / validation.PAGE)]
+    if document.get("kind") == COMPRESS:
+        return [compression_page.render(document, page)]
     if document.get("kind") == LUT_BUILD:
         _table(folder / Path(str(document.get("table", ""))).name, page, document)
         return [page]
-    judged = _document(folder / validation.RESULT)[1] if (folder / validation.RESULT).is_file() else None
+    if document.get("kind") == EXPERIMENT:
+        return [experiment_page.render(document, folder / experiment.PAGE)]
+    beside = [
+        (_document(folder / result)[1], folder / name, draw)
+        for result, name, draw in (
+            (validation.RESULT, validation.PAGE, validation_page.render),
+            (experiment.RESULT, experiment.PAGE, experiment_page.render),
+        )
+        if (folder / result).is_file()
+    ]
     render(document, page)
-    return [page] if judged is None else [page, validation_page.render(judged, folder / validation.PAGE)]
+    return [page, *(draw(found, path) for found, path, draw in beside)]
 
 
 def _document(path: Path) -> tuple[Path, dict[str, Any]]:

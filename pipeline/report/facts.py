@@ -8,6 +8,9 @@ from pipeline.report.kinds import KINDS, Kind, kind_of
 from pipeline.report.text import duration, factor, percent, plus_minus, shorten, signed_percent
 from pipeline.report.views import Accuracy, Bench, Estimate, Kernel, Measured, NetworkRow, Numerics, Profile
 
+MANY = 8
+"""Networks, above which the headline is of all of them."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -27,8 +30,27 @@ def comparable(a: Measured, b: Measured) -> tuple[Estimate, Estimate]:
 
 
 def headline(bench: Bench, limit: int = 48) -> list[str]:
-    """One sentence for each network, in the document's order; names are cut to `limit` characters."""
-    return [_sentence(bench, network, limit) for network in bench.networks] or ["No network was measured."]
+    """One sentence for each network, in the document's order; names are cut to `limit` characters.
+
+    Of more than MANY networks one sentence for all that were measured, and one for each of the others.
+    """
+    measured = [network for network in bench.networks if cases(bench.of(network.name))]
+    if len(bench.networks) <= MANY or not measured:
+        return [_sentence(bench, network, limit) for network in bench.networks] or ["No network was measured."]
+    others = [_sentence(bench, network, limit) for network in bench.networks if network not in measured]
+    return [_of_many(bench, measured, limit), *others]
+
+
+def _of_many(bench: Bench, networks: list[NetworkRow], limit: int) -> str:
+    best = [min(cases(bench.of(one.name)), key=lambda case: case.measured.best.median) for one in networks]
+    fast, slow = (pick(best, key=lambda case: case.measured.best.median) for pick in (min, max))
+    ends = [f"{duration(one.measured.best.median)} ({shorten(one.profile.network, limit)})" for one in (fast, slow)]
+    every = cases(bench.profiles)
+    unstable = sum(not case.measured.stable for case in every)
+    doubt = f"; {unstable} of {len(every)} latencies are not stable" if unstable else ""
+    labels = list(dict.fromkeys(case.profile.label for case in every))
+    where = f" in {shorten(labels[0], limit)}" if len(labels) == 1 else ", each in the runtime that is faster for it"
+    return f"{len(networks)} networks take {ends[0]} to {ends[1]}{where}{doubt}"
 
 
 def _sentence(bench: Bench, network: NetworkRow, limit: int) -> str:

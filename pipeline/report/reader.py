@@ -128,3 +128,13 @@ def _words(value: object) -> str:
 
 def _seen(value: object) -> str:
     return shorten(clean(repr(value)), 60) if value is not None else "nothing"
+
+
+def document_of(document: object, kind: str, schema_version: int) -> Node:
+    """The top of a result document. Raises: UsageError: it is of another kind, or of a newer schema than is known here."""
+    node = Node(document)
+    if node.text("kind") != kind:
+        node.refuse("kind", f"a {kind}")
+    if node.number("schema_version") > schema_version:
+        node.refuse("schema_version", f"at most {schema_version}", try_="a newer handset")
+    return node

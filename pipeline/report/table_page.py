@@ -137,7 +137,8 @@ def _figures(rows: Rows, families: Sequence[Family]) -> list[tuple[str, str]]:
     judged = [each for family in families for each in family.judged or ()]
     if judged:
         everything = np.concatenate([each.errors for each in judged])
-        found.append((percent(float(np.sqrt(np.mean(everything**2)))), "leave-one-out error, root mean square"))
+        by_time = np.average(everything**2, weights=np.concatenate([each.ns for each in judged]))
+        found.append((percent(float(np.sqrt(by_time))), "leave-one-out error by time, root mean square"))
         found.append((percent(float(np.median(everything))), "leave-one-out error, median"))
     return found
 

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from pipeline.report import counts
 from pipeline.report.document import read
-from pipeline.report.facts import accuracy_text, headline, mismatch_text, next_commands
+from pipeline.report.facts import MANY, accuracy_text, headline, mismatch_text, next_commands
 from pipeline.report.ranks import ranks
 from pipeline.report.sections import interval_text
 from pipeline.report.text import clean, duration, plus_minus, shorten
@@ -166,10 +166,15 @@ def _verdict(profile: Profile) -> Text:
 
 
 def _troubles(bench: Bench) -> Table:
-    """A line for each profile that failed, gave wrong answers or is not stable, with why; longer ones hang."""
+    """A line for each profile that failed, gave wrong answers or is not stable, with why; longer ones hang.
+
+    Of those that are not stable, the MANY widest.
+    """
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
+    unstable = [p for p in bench.profiles if p.measured and not p.measured.stable]
+    widest = sorted(unstable, key=lambda p: -p.measured.best.half_width if p.measured else 0.0)[:MANY]
     for profile in bench.profiles:
         where = f"{shorten(profile.network, 40)} in {shorten(profile.label, 40)}: "
         if profile.failed:
@@ -178,7 +183,9 @@ def _troubles(bench: Bench) -> Table:
             table.add_row(
                 Text("mismatch", style="bold red"), Text(where + shorten(mismatch_text(profile.numerics), 400))
             )
-        if profile.measured and not profile.measured.stable:
+        if profile.measured and profile in widest:
             why = "; ".join(filter(None, (profile.measured.verdict, *profile.measured.reasons)))
             table.add_row(Text("unstable", style="bold yellow"), Text(where + shorten(why, 400)))
+    if more := len(unstable) - len(widest):
+        table.add_row("", Text(f"{more} more are not stable, see the page"))
     return table

@@ -13,7 +13,7 @@ from pipeline.report import validation_tables as tables
 from pipeline.report.charts import axis, unit_of
 from pipeline.report.kinds import KINDS
 from pipeline.report.page import environment
-from pipeline.report.reader import Node
+from pipeline.report.reader import Node, document_of
 from pipeline.report.scales import Scale, positions
 from pipeline.report.scatter import Dot, errors, errors_scale, scatter
 from pipeline.report.text import duration, percent, plural, plus_minus, signed_percent
@@ -37,11 +37,7 @@ def render(document: Mapping[str, Any], path: str | os.PathLike[str]) -> Path:
 
 def page(document: Mapping[str, Any]) -> str:
     """The whole page as text."""
-    node = Node(document)
-    if node.text("kind") != "validation":
-        node.refuse("kind", "a validation")
-    if node.number("schema_version") > SCHEMA_VERSION:
-        node.refuse("schema_version", f"at most {SCHEMA_VERSION}", try_="a newer handset")
+    node = document_of(document, "validation", SCHEMA_VERSION)
     predictors, networks = node.children("predictors"), node.children("networks")
     names = [one.text("name") for one in predictors]
     plots, log = _plots(predictors, networks)

@@ -102,6 +102,21 @@ def test_a_table_is_measured_and_told_beside_the_paper(measured: tuple[int, Docu
     assert (run / "experiment.html").read_text("utf-8").startswith("<!doctype html>")
 
 
+@pytest.mark.parametrize("of", ["", "experiment.json"])
+def test_report_redraws_the_page_of_the_experiment_too(
+    measured: tuple[int, Document, Path], of: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(measured[2], run)
+    pages = ["experiment.html"] if of else ["index.html", "experiment.html"]
+    before = {name: (run / name).read_text("utf-8") for name in pages}
+    for name in pages:
+        (run / name).unlink()
+    assert cli.main(["report", str(run / of)]) == 0
+    assert capsys.readouterr().out.split() == [str(run / name) for name in pages]
+    assert {name: (run / name).read_text("utf-8") for name in pages} == before
+
+
 def test_a_run_of_a_bench_is_none_of_an_experiment(measured: tuple[int, Document, Path], tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(measured[2], run)
@@ -157,6 +172,15 @@ def test_failures_and_unstable_speeds_are_told_and_are_in_no_order() -> None:
     assert "failed    g1_1to1_x1 in litert: <b>it fell over</b>" in text and "\x1b" not in text
     html = page(document)
     assert "<b>it" not in html and "&lt;b&gt;it fell over&lt;/b&gt;" in html and "\x1b" not in html
+
+
+def test_an_interval_that_begins_at_nothing_is_no_speed() -> None:
+    bench = bench_of(("g1",), as_the_paper)
+    bench["profiles"][0]["latency_ms"]["corrected"]["interval"][0] = 0.0
+    document = experiment_document(("g1",), bench, "handset guidelines --experiment g1")
+    cell = document["tables"][0]["columns"][0]["rows"][0]["measured"][0]
+    assert "of which the interval begins at 0" in cell["failed"] and document["counts"]["failed"] == 1
+    assert "too unstable to tell a speed" in page(document)
 
 
 def test_a_simulated_device_says_so_in_everything() -> None:

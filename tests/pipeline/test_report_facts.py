@@ -75,6 +75,23 @@ def test_headline_of_a_network_that_only_failed(result: Document) -> None:
     assert lines[0] == "mobilenet_v2 could not be measured: it was not run"
 
 
+def test_headline_of_many_networks_is_one_sentence_and_those_that_failed(result: Document) -> None:
+    network, profile = result["networks"][0], result["profiles"][0]
+    fix(result, 0, 9.7, 0.004)
+    names = [f"net{number}" for number in range(10)]
+    result["networks"] = [network | {"name": name} for name in names]
+    result["profiles"] = [copy.deepcopy(profile) | {"network": name} for name in names[:9]]
+    fix(result, 3, 2.5, 0.004)
+    fix(result, 8, 70, 0.04, stable=False)
+    said = "9 networks take 2.50 ms (net3) to 70.0 ms (net8) in onnxruntime; 1 of 9 latencies are not stable"
+    assert facts.headline(read(result)) == [said, "net9 could not be measured: it was not run"]
+    result["profiles"] += [copy.deepcopy(result["profiles"][1]) | {"runtime": "litert"}]
+    assert "(net8), each in the runtime that is faster for it; 1 of 10 latencies" in facts.headline(read(result))[0]
+    for name in ("networks", "profiles"):
+        result[name] = result[name][:8]
+    assert len(facts.headline(read(result))) == 8
+
+
 def test_headline_without_networks(result: Document) -> None:
     assert facts.headline(read(result | {"networks": [], "profiles": []})) == ["No network was measured."]
 

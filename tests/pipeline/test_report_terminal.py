@@ -70,6 +70,20 @@ def test_the_kernels_sum_goes_where_that_makes_names_whole(extra: int, titles: b
     assert ("tucker2" + "x" * extra + " " in body[-1]) is (extra < 20)
 
 
+def test_of_many_unstable_ones_the_widest_are_told() -> None:
+    result = SAMPLE["sample"]()
+    first = result["profiles"][0]
+    first["verdict"] |= {"stable": False, "reasons": ["noise"]}
+    for number in range(1, 10):
+        width = 0.01 * number
+        latency = {**first["latency_ms"], "corrected": {"median": 1, "interval": [1 - width, 1 + width], "confidence": 0.95}}
+        result["profiles"].append({**first, "runtime": f"r{number}", "latency_ms": latency})
+    tail = shown(result, 120)
+    told = [line.split()[3].rstrip(":") for line in tail if line.startswith("unstable  ")]
+    assert told == ["litert", *(f"r{number}" for number in range(3, 10))]
+    assert any(line.strip() == "3 more are not stable, see the page" for line in tail)
+
+
 def test_troubles_next_and_page_follow_the_table() -> None:
     lines = shown(SAMPLE["sample"](), 120)
     tail = lines[lines.index(rows(lines)[-1]) + 1 :]

@@ -87,6 +87,9 @@ def _cell(profile: Mapping[str, Any]) -> Document:
         return {"runtime": profile["runtime"], "failed": profile["failed"]}
     best, verdict = profile["latency_ms"]["corrected"], profile["verdict"]
     low_ms, high_ms = best["interval"]
+    if low_ms <= 0:
+        why = f"too unstable to tell a speed: {best['median']:.3g} ms, of which the interval begins at 0; try: more --launches"
+        return {"runtime": profile["runtime"], "failed": why}
     return {
         "runtime": profile["runtime"],
         "failed": "",

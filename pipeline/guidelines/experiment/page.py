@@ -14,7 +14,7 @@ from pipeline.guidelines.experiment.orderings import FAILS, HOLDS
 from pipeline.report.charts import ROW_PX, axis, grid, marker
 from pipeline.report.kinds import KINDS
 from pipeline.report.page import environment
-from pipeline.report.reader import Node
+from pipeline.report.reader import Node, document_of
 from pipeline.report.scales import Scale, around
 from pipeline.report.svg import pc, picture, tag
 from pipeline.report.text import duration, number, plus_minus
@@ -38,11 +38,7 @@ def render(document: Mapping[str, Any], path: str | os.PathLike[str]) -> Path:
 
 def page(document: Mapping[str, Any]) -> str:
     """The whole page as text."""
-    node = Node(document)
-    if node.text("kind") != KIND:
-        node.refuse("kind", f"a {KIND}")
-    if node.number("schema_version") > SCHEMA_VERSION:
-        node.refuse("schema_version", f"at most {SCHEMA_VERSION}", try_="a newer handset")
+    node = document_of(document, KIND, SCHEMA_VERSION)
     device, runtimes, tables = node.child("device"), node.children("runtimes"), node.children("tables")
     return environment().get_template("experiment.html.j2").render(
         kinds=KINDS,
