@@ -65,3 +65,13 @@ def minutes(text: str) -> float:
     if not 0 < value <= 10_000:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes above 0")
     return 60 * value
+
+
+def positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e18:
+        raise argparse.ArgumentTypeError(f"{text[:60]!r} is not a number above 0")
+    return value

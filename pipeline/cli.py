@@ -104,14 +104,22 @@ def make_parser() -> argparse.ArgumentParser:
     _add_models(commands.add_parser("models", help="the networks that are known by name"))
     _add_devices(commands.add_parser("devices", help="what can be measured on"))
     _add_bundle(commands.add_parser("bundle", help="what phones are given to run models: build, show, clean"))
+    _add_compress(commands.add_parser("compress", help="low-rank methods side by side: accuracy, size and measured latency"))
     _add_lut(commands.add_parser("lut", help="latency tables: build, query, validate, diff, export, import"))
     _add_guidelines(commands.add_parser("guidelines", help="ShuffleNetV2's G1-G4: where a network breaks them, and its price"))
+    _add_search(commands.add_parser("search", help="which change to make: ranks, as a front of accuracy against latency"))
     _add_report(commands.add_parser("report", help="the page of a run or a table; a run for Perfetto and Model Explorer"))
     return parser
 
 
 def _add_bench(parser: argparse.ArgumentParser) -> None:
     from pipeline.bench_command import add_arguments
+
+    add_arguments(parser)
+
+
+def _add_compress(parser: argparse.ArgumentParser) -> None:
+    from pipeline.compress_command import add_arguments
 
     add_arguments(parser)
 
@@ -130,6 +138,12 @@ def _add_lut(parser: argparse.ArgumentParser) -> None:
 
 def _add_guidelines(parser: argparse.ArgumentParser) -> None:
     from pipeline.guidelines_command import add_arguments
+
+    add_arguments(parser)
+
+
+def _add_search(parser: argparse.ArgumentParser) -> None:
+    from pipeline.search_command import add_arguments
 
     add_arguments(parser)
 

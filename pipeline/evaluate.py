@@ -7,7 +7,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import nn
 
-from pipeline.datasets import Array
+from pipeline.datasets import Array, Dataset
 
 
 def torch_logits(module: nn.Module, x: Array, batch_size: int = 256) -> Array:
@@ -27,3 +27,15 @@ def top1(logits: ArrayLike, labels: ArrayLike) -> float:
     scores = np.asarray(logits)
     right = (scores.argmax(1) == np.asarray(labels)) & ~np.isnan(scores).any(1)
     return float(right.mean())
+
+
+def accuracy(module: nn.Module, dataset: Dataset, batch_size: int = 256) -> float:
+    """Top-1, a share (0-1), of a network in eval mode over the test images. The mode is put back."""
+    from pipeline.training import prepared
+
+    images, was_training = torch.from_numpy(dataset.test_x), module.training
+    module.eval()
+    with torch.inference_mode():
+        parts = [module(prepared(some, dataset)) for some in torch.split(images, batch_size)]
+    module.train(was_training)
+    return top1(torch.cat(parts).numpy(), dataset.test_y)

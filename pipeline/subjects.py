@@ -6,13 +6,16 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.artifact import Network, sha256_file
 from pipeline.console import Console
 from pipeline.default_set import DEFAULT_SET, compressed_digits
 from pipeline.deploy import RUNTIME_FORMATS, Target
 from pipeline.errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    from pipeline.datasets import Dataset
 
 TOLD, LISTED = 3, 1000
 """Keys of a weights file without a place that a terminal is told of, and that the result lists."""
@@ -61,6 +64,41 @@ def subjects_of(models: Sequence[str], console: Console, weights: Sequence[str] 
                 smaller, compression = compressed_digits(network)
                 subjects.append(dataclasses.replace(_subject(smaller), compressed_from=text, compression=compression))
     return subjects
+
+
+def trainable(model: str, weights: str | None, data: str, console: Console) -> tuple[Subject, Dataset | None]:
+    """A network of layers that can be replaced, and the data that it is trained and judged on, None where none is named.
+
+    Raises: UsageError: there is no such network or data, or they do not fit each other. ModelError: no module.
+    """
+    (subject,) = subjects_of([model], console, [weights] if weights else [])
+    network = subject.network
+    if network.module is None or network.source == "pt2":  # a graph of operations, whose layers cannot be replaced
+        what = f"{network.name}.{network.source} has no module whose layers could be decomposed"
+        raise ModelError(what, try_="a zoo name or file.py:function")
+    if not data:
+        return subject, None
+    from pipeline.datasets import load
+
+    with console.stage(f"reading {data.partition(':')[0]}"):
+        dataset = load(data)
+    _check_fits(network, dataset)
+    return subject, dataset
+
+
+def _check_fits(network: Network, dataset: Dataset) -> None:
+    import torch
+
+    if dataset.input_shape != network.input_shape:
+        own, images = ("x".join(map(str, shape[1:])) for shape in (network.input_shape, dataset.input_shape))
+        raise UsageError(f"{network.name} takes {own}, the images of {dataset.name} are {images}", try_="other data")
+    assert network.module is not None
+    with torch.no_grad():
+        outputs = network.module(torch.zeros(network.input_shape))
+    if (shape := tuple(getattr(outputs, "shape", ()))) != (1, dataset.classes):
+        told = "x".join(map(str, shape)) or type(outputs).__name__
+        what = f"{network.name} gives {told}, and {dataset.name} has {dataset.classes} classes"
+        raise UsageError(what, try_="a network that was trained on the data")
 
 
 def weights_files(models: Sequence[str], weights: Sequence[str]) -> dict[str, Path]:

@@ -20,8 +20,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.compress import svd
+from pipeline.compress.allocation import Allocation, Frontier, frontier, meet
 from pipeline.compress.lowrank import LowRank, check_rank
-from pipeline.compress.ranks import Allocation, Frontier, frontier, meet, singular_values
+from pipeline.compress.ranks import singular_values
 from pipeline.compress.structure import Choice, Target
 from pipeline.errors import UsageError
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pipeline.compress.allocation import Allocation, allocate
 from pipeline.compress.base import Compressed, Compressor, LayerDecision
-from pipeline.compress.ranks import Allocation, allocate, by_energy, one_thread
+from pipeline.compress.ranks import by_energy, one_thread
 from pipeline.compress.replace import Survey, check_finite, copied, counts, params_of, survey, swap, traced, without
 from pipeline.compress.structure import Choice, Target, as_it_is, assemble, macs, params
 from pipeline.errors import UsageError
@@ -27,6 +29,17 @@ LARGER = "it would not become smaller"
 DEARER = "within the budget it is better left alone"
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What is to become of the layers of `model`: a choice for each that is replaced, and why the others stay."""
+
+    model: nn.Module
+    found: Survey
+    choices: Mapping[str, Choice]
+    left_alone: Mapping[str, str]
+    macs_before: int | None
+
+
 class LowRank(Compressor):
     """Replaces layers by chains of smaller ones. Of ranks, energy, keep and budget one is given.
 
@@ -37,7 +50,7 @@ class LowRank(Compressor):
         budget: the same as a number in the unit; with `cost`, of the layers that can be decomposed alone.
         unit: "params" or "macs", of the whole network. MACs need an example.
         cost: (layer, choice) -> its cost in any unit, instead. `choice.pieces` are the convolutions that it becomes; the
-            layer as it is has no ranks and itself as its one piece. Asked once for each option.
+            layer as it is has no ranks and itself as its one piece. Asked once for each option; infinity: not that one.
         layers: which ones may be touched; None: all.
         even_if_larger: also where the layer would cost as much as before, or more; else it is left alone. Not for a budget.
     """
@@ -92,24 +105,32 @@ class LowRank(Compressor):
     def apply(self, model: nn.Module, example: Tensor | Sequence[int] | None = None, data: Any = None) -> Compressed:
         if self.unit == "macs" and self.cost is None and example is None:
             raise UsageError(f"{self.name} was asked to count MACs without an example", try_="give the input's shape")
-        smaller = copied(model)
-        graph = traced(smaller, example) if example is not None else None
-        before = counts(smaller, graph).macs if graph is not None else None
-        found = self._fitting(survey(smaller, graph))
-        total = params_of(model) if self.unit == "params" else before or 0
+        return self.carry_out(self.plan(copied(model), example), example)
+
+    def plan(self, model: nn.Module, example: Tensor | Sequence[int] | None = None) -> Plan:
+        """What is to become of each layer; nothing is changed yet. Raises: as `apply`."""
+        graph = traced(model, example) if example is not None else None
+        macs_before = counts(model, graph).macs if graph is not None else None
+        found = self._fitting(survey(model, graph))
+        total = params_of(model) if self.unit == "params" else macs_before or 0
         chosen, reasons = self._explicit(found) if isinstance(self.ranks, dict) else self._by_rule(found, total)
+        return Plan(model, found, chosen, {**found.left_alone, **reasons}, macs_before)
+
+    def carry_out(self, plan: Plan, example: Tensor | Sequence[int] | None = None) -> Compressed:
+        """Puts the factors of each layer in its place, in the network of the plan itself."""
+        model, params_before = plan.model, params_of(plan.model)
         decisions: list[LayerDecision] = []
         replacements: dict[nn.Module, nn.Module] = {}
-        for name, choice in chosen.items():
-            target, layer = found.targets[name], found.modules[name]
+        for name, choice in plan.choices.items():
+            target, layer = plan.found.targets[name], plan.found.modules[name]
             weights, error = self.factors(target, layer.get_parameter("weight").detach(), choice)
             replacements[layer] = assemble(layer, target, choice.pieces, weights)
             decisions.append(_decision(target, choice, error))
-        swap(smaller, replacements)
-        after = counts(smaller, traced(smaller, example)).macs if example is not None else None
+        swap(model, replacements)
+        after = counts(model, traced(model, example)).macs if example is not None else None
         return Compressed(
-            smaller, self.name, self.settings, params_of(model), params_of(smaller), tuple(decisions), before, after,
-            {**found.left_alone, **reasons},
+            model, self.name, self.settings, params_before, params_of(model), tuple(decisions), plan.macs_before, after,
+            plan.left_alone,
         )  # fmt: skip
 
     def given(self, target: Target, ranks: tuple[int, ...], count: int) -> tuple[int, ...]:
@@ -170,8 +191,10 @@ class LowRank(Compressor):
             kept = {name: some[by_energy([one.error for one in some], self.energy)] for name, some in options.items()}
             return self._smaller(found, kept)
         for name, some in options.items():
-            some.insert(0, whole[name])
-            costs[name] += [self._cost(found.targets[name], choice) for choice in some[1:]]
+            prices = [self._cost(found.targets[name], choice) for choice in some]
+            priced = [place for place, price in enumerate(prices) if price < math.inf]
+            options[name] = [whole[name], *(some[place] for place in priced)]
+            costs[name] += [prices[place] for place in priced]
         picks = self.allocated(options, costs, budget, fixed).picks
         chosen = {name: options[name][place] for name, place in picks.items() if place}
         return chosen, {name: DEARER for name in found.targets if name not in chosen}

@@ -1,9 +1,9 @@
-"""How many ranks to keep: by a model of the noise, by energy, or by a budget over all layers. Numbers only."""
+"""How many ranks to keep of a matrix: by a model of the noise, or by energy. Numbers only."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -41,15 +41,6 @@ class Evbmf:
     rank: int
     singular_values: Tensor
     noise_variance: float
-
-
-@dataclass(frozen=True)
-class Allocation:
-    """Layer -> place of its option; the largest error among them; what they cost together."""
-
-    picks: Mapping[str, int]
-    error: float
-    cost: float
 
 
 def singular_values(matrices: Tensor) -> Tensor:
@@ -107,7 +98,8 @@ def evbmf(matrix: Tensor, noise_variance: float | None = None) -> Evbmf:
     kept = values[values > math.sqrt(columns * variance * x_bar)]
     signal = 1 - (rows + columns) * variance / kept**2
     shrunk = kept / 2 * (signal + (signal**2 - 4 * rows * columns * variance**2 / kept**4).clip(0) ** 0.5)
-    return Evbmf(len(kept), torch.from_numpy(shrunk * largest), variance * largest**2)
+    told = variance * largest**2 if noise_variance is None else noise_variance
+    return Evbmf(len(kept), torch.from_numpy(shrunk * largest), told)
 
 
 def _noise_variance(values: Any, columns: int, x_bar: float) -> float:
@@ -159,78 +151,3 @@ def by_energy(errors: Sequence[float], energy: float) -> int:
     Args: errors: in falling order; the last one is taken where none is small enough. energy: in (0, 1].
     """
     return next((place for place, error in enumerate(errors) if error**2 <= 1 - energy), len(errors) - 1)
-
-
-def allocate(
-    errors: Mapping[str, Sequence[float]], cost: Callable[[str, int], float], budget: float, fixed: float = 0.0, unit: str = ""
-) -> Allocation:  # fmt: skip
-    """One option a layer, so that they cost `budget` at most together and the largest error is the smallest possible.
-
-    For a bound on the error each layer takes the cheapest of its options within it; the total falls as the bound rises, so
-    that the best bound is found by halving. The cost may rise and fall with the rank, as a latency does.
-
-    Args:
-        errors: layer -> of each option, in any order.
-        cost: of a layer's option, by its place; asked once for each.
-        fixed: what the rest of the network costs: a part of the budget, of the answer's cost and of what an error says.
-
-    Raises: UsageError: the cheapest options together cost more than the budget.
-    """
-    import numpy as np
-
-    curves = {
-        layer: frontier(np.asarray(options, float), np.asarray([cost(layer, place) for place in range(len(options))], float))
-        for layer, options in errors.items()
-    }  # fmt: skip
-    return meet(curves, budget, fixed, unit)
-
-
-@dataclass(frozen=True)
-class Frontier:
-    """The options of one layer that are cheaper than all of smaller error: errors rise, costs fall, places tell which."""
-
-    errors: Any
-    costs: Any
-    places: Any
-
-
-def frontier(errors: Any, costs: Any) -> Frontier:
-    """Of an array of errors and one of costs. Raises: UsageError: a cost or an error is no finite number."""
-    import numpy as np
-
-    if not (np.isfinite(errors).all() and np.isfinite(costs).all()):
-        raise UsageError("an option's error or cost is no finite number", try_="a cost function that gives numbers")
-    order = np.lexsort((costs, errors))
-    costs = costs[order]
-    cheapest = np.minimum.accumulate(costs)
-    kept = np.concatenate(([True], costs[1:] < cheapest[:-1]))
-    return Frontier(errors[order][kept], costs[kept], order[kept])
-
-
-def meet(curves: Mapping[str, Frontier], budget: float, fixed: float = 0.0, unit: str = "") -> Allocation:
-    """As `allocate`, of what was computed before."""
-    import numpy as np
-
-    bounds = np.unique(np.concatenate([[0.0], *(curve.errors for curve in curves.values())]))
-    bounds = bounds[bounds >= max((curve.errors[0] for curve in curves.values()), default=0.0)]
-
-    def places(bound: float) -> dict[str, int]:
-        return {name: int(np.searchsorted(curve.errors, bound, "right")) - 1 for name, curve in curves.items()}
-
-    def total(bound: float) -> float:
-        return math.fsum([fixed, *(curves[name].costs[place] for name, place in places(bound).items())])
-
-    smallest = total(bounds[-1])
-    if smallest > budget:
-        raise UsageError(
-            f"a budget of {budget:.6g}{unit} cannot be met: the smallest reachable is {smallest:.6g}{unit}",
-            try_=f"{smallest:.6g} or more",
-        )
-    low, high = 0, len(bounds) - 1
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if total(bounds[middle]) <= budget else (middle + 1, high)
-    found = places(bounds[low])
-    picks = {name: int(curves[name].places[place]) for name, place in found.items()}
-    worst = max((float(curves[name].errors[place]) for name, place in found.items()), default=0.0)
-    return Allocation(picks, worst, total(bounds[low]))

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Piece:
-    """One convolution. `padding` is (height, width), or "same" or "valid" as torch has them."""
+    """One convolution. `padding` is (height, width), or "same" or "valid" as torch has them.
+
+    shuffle: groups in which the input's channels stand, and from which they are dealt in turn first: nn.ChannelShuffle's.
+    """
 
     c_in: int
     c_out: int
@@ -22,6 +25,7 @@ class Piece:
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
     bias: bool = False
+    shuffle: int = 1
 
     @property
     def params(self) -> int:
@@ -121,6 +125,38 @@ def macs(pieces: Sequence[Piece], calls: Sequence[tuple[int, int, int]]) -> int:
     return total
 
 
+def compose(target: Target, pieces: Sequence[Piece], weights: Sequence[Tensor]) -> Tensor:
+    """The one kernel that a chain of convolutions computes: (c_out, c_in / groups, k_h, k_w), in double.
+
+    K[o, i, h, w] = sum over m of B[o, m, h, w] A[m, i, h, w], where of A and B one has height 1 and one has width 1.
+
+    Args: weights: one a piece, as of `assemble`.
+    """
+    import torch
+
+    kernel = torch.eye(target.c_in, dtype=torch.float64).reshape(target.c_in, target.c_in, 1, 1)
+    for piece, weight in zip(pieces, weights, strict=True):
+        dense = _dense(piece, weight.detach().double().cpu())
+        kernel = kernel.unflatten(0, (piece.shuffle, -1)).transpose(0, 1).flatten(0, 1)
+        kernel = torch.einsum("omab,micd->oiacbd", dense, kernel).flatten(4, 5).flatten(2, 3)
+    c_out, c_in = target.c_out // target.groups, target.c_in // target.groups
+    groups = [kernel[g * c_out : (g + 1) * c_out, g * c_in : (g + 1) * c_in] for g in range(target.groups)]
+    return torch.cat(groups)
+
+
+def _dense(piece: Piece, weight: Tensor) -> Tensor:
+    """(c_out, c_in, k_h, k_w) of a grouped convolution: zeros between groups."""
+    import torch
+
+    if piece.groups == 1:
+        return weight.reshape(piece.c_out, piece.c_in, *piece.kernel)
+    parts = weight.reshape(piece.groups, piece.c_out // piece.groups, piece.c_in // piece.groups, *piece.kernel)
+    dense = weight.new_zeros(piece.groups, parts.shape[1], piece.groups, *parts.shape[2:])
+    group = torch.arange(piece.groups)
+    dense[group, :, group] = parts
+    return dense.reshape(piece.c_out, piece.c_in, *piece.kernel)
+
+
 def assemble(layer: nn.Module, target: Target, pieces: Sequence[Piece], weights: Sequence[Tensor]) -> nn.Module:
     """The chain as modules, of the layer's type, place, mode and bias.
 
@@ -132,9 +168,11 @@ def assemble(layer: nn.Module, target: Target, pieces: Sequence[Piece], weights:
     from pipeline.compress.rows import Rows
 
     own, bias = layer.get_parameter("weight"), layer._parameters["bias"]
-    as_linear = target.kind == "linear" and all(piece.groups == 1 for piece in pieces)
+    as_linear = target.kind == "linear" and all(piece.groups == piece.shuffle == 1 for piece in pieces)
     chain: list[nn.Module] = []
     for piece, weight in zip(pieces, weights, strict=True):
+        if piece.shuffle > 1:
+            chain.append(nn.ChannelShuffle(piece.shuffle))
         with torch.device("meta"):  # nothing is drawn: the generator of the process is left where it was
             made = _linear(piece) if as_linear else _convolution(piece, target.padding_mode)
         values = weight.reshape(made.get_parameter("weight").shape).to(own.device, own.dtype).contiguous()

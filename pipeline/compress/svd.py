@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 FOLDINGS: Mapping[str, str] = {"encode": "", "split_h": "h", "split_w": "w", "decode": "hw"}
 """Folding -> the kernel's axes that stand on the rows."""
+ALLOCATIONS = ("error", "ratio")
 
 
 @dataclass(frozen=True)
@@ -87,16 +88,7 @@ def svd(weight: Tensor, rank: int, folding: str = "encode", k: int = 1, groups: 
 
     Raises: UsageError: as `fold`; a rank out of its range; a kernel that is not finite.
     """
-    import torch
-
-    matrices = fold(weight.detach(), folding, k, groups).double().cpu()
-    check_rank("SVD", rank, min(matrices.shape[-2:]))
-    if not torch.isfinite(matrices).all():
-        raise UsageError("the kernel holds NaN or infinity and cannot be decomposed")
-    left, values, right = torch.linalg.svd(matrices, full_matrices=False)
-    root = values[..., :rank].sqrt()
-    left, right = left[..., :rank] * root[..., None, :], right[..., :rank, :] * root[..., :, None]
-    error = relative_error(matrices, left @ right)
+    left, right, error = split("SVD", fold(weight.detach(), folding, k, groups), rank)
     heights, widths = (*weight.shape[2:], 1, 1)[:2]
     row_axes = tuple(size if name in FOLDINGS[folding] else 1 for name, size in (("h", heights), ("w", widths)))
     column_axes = (heights // row_axes[0], widths // row_axes[1])
@@ -104,6 +96,30 @@ def svd(weight: Tensor, rank: int, folding: str = "encode", k: int = 1, groups: 
     second = left.reshape(groups, k, weight.shape[0] // groups, *row_axes, rank).permute(0, 2, 1, 5, 3, 4)
     second = second.reshape(weight.shape[0], k * rank, *row_axes)
     return SvdFactors(first.to(weight), second.to(weight), error)
+
+
+def split(what: str, matrices: Tensor, rank: int) -> tuple[Tensor, Tensor, float]:
+    """The factors (..., rows, rank) and (..., rank, columns) of matrices (..., rows, columns), in double, each with the roots
+    of the singular values, and the relative error of all together. Raises: UsageError: as `svd`."""
+    import torch
+
+    matrices = matrices.double().cpu()
+    check_rank(what, rank, min(matrices.shape[-2:]))
+    if not torch.isfinite(matrices).all():
+        raise UsageError("the kernel holds NaN or infinity and cannot be decomposed")
+    left, values, right = torch.linalg.svd(matrices, full_matrices=False)
+    root = values[..., :rank].sqrt()
+    left, right = left[..., :rank] * root[..., None, :], right[..., :rank, :] * root[..., :, None]
+    return left, right, relative_error(matrices, left @ right)
+
+
+def energy_errors(matrices: Tensor) -> list[float]:
+    """By rank kept, 0 ... full: the root of the share of the energy of all matrices together that is lost."""
+    import torch
+
+    squares = singular_values(matrices).square().sum((0, 1))
+    lost = torch.cat([squares.flip(0).cumsum(0).flip(0), squares.new_zeros(1)])
+    return (lost / lost[0]).sqrt().tolist() if lost[0] else [0.0] * len(lost)
 
 
 def pieces(target: Target, rank: int, folding: str = "encode", k: int = 1) -> tuple[Piece, Piece]:
@@ -132,19 +148,23 @@ class Svd(LowRank):
     Args:
         folding: "encode", "split_h", "split_w" or "decode".
         k: parts that the input channels are cut into; of each layer the closest divisor of its c_in / groups.
+        allocation: what a budget makes equal in all layers: "error", the share of each kernel's energy that is lost; "ratio",
+            the share of its full rank that is kept, whatever that loses.
         others: as of `LowRank`; of a layer's `ranks` there is one; its errors are Frobenius norms.
     """
 
     name = "svd"
 
-    def __init__(self, *, folding: str = "encode", k: int = 1, **others: Any) -> None:
+    def __init__(self, *, folding: str = "encode", k: int = 1, allocation: str = "error", **others: Any) -> None:
         super().__init__(**others)
         if folding not in FOLDINGS:
             raise UsageError(f"SVD has no folding {folding!r}", try_=", ".join(FOLDINGS))
         if k < 1:
             raise UsageError(f"SVD was given k = {k}", try_="1 or more")
-        self.folding, self.k = folding, k
-        self.settings |= {"folding": folding, "k": k}
+        if allocation not in ALLOCATIONS:
+            raise UsageError(f"SVD has no allocation {allocation!r}", try_=" or ".join(ALLOCATIONS))
+        self.folding, self.k, self.allocation = folding, k, allocation
+        self.settings |= {"folding": folding, "k": k, "allocation": allocation}
 
     def choice(self, target: Target, ranks: tuple[int, ...], error: float = 0.0) -> Choice:
         k = self._k(target)
@@ -153,12 +173,9 @@ class Svd(LowRank):
         return Choice((rank,), pieces(target, rank, self.folding, k), error, k)
 
     def options(self, target: Target, weight: Tensor) -> list[Choice]:
-        import torch
-
-        values = singular_values(fold(weight, self.folding, self._k(target), target.groups))
-        squares = values.square().sum((0, 1))
-        lost = torch.cat([squares.flip(0).cumsum(0).flip(0), squares.new_zeros(1)])
-        errors = (lost / lost[0]).sqrt().tolist() if lost[0] else [0.0] * len(lost)
+        errors = energy_errors(fold(weight, self.folding, self._k(target), target.groups))
+        if self.allocation == "ratio" and self.energy is None:
+            errors = [1 - rank / (len(errors) - 1) for rank in range(len(errors))]
         return [self.choice(target, (rank,), errors[rank]) for rank in range(1, len(errors))]
 
     def noise_ranks(self, target: Target, weight: Tensor) -> tuple[int, ...]:

@@ -7,11 +7,15 @@ core C (r_out, r_in, k_h, k_w); section 3.2: the ranks by EVBMF of the unfolding
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pipeline.compress.allocation import Allocation, spread
 from pipeline.compress.lowrank import LowRank, relative_error
-from pipeline.compress.ranks import evbmf, one_thread, singular_values
+from pipeline.compress.ranks import evbmf, one_thread
 from pipeline.compress.structure import Choice, Target
 from pipeline.errors import UsageError
 
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
 METHODS = ("hooi", "hosvd")
 HOOI_ITERATIONS = 50
 HOOI_TOLERANCE = 1e-6
+STEP, STEPS = 4, 16
+"""Of ranks that are options whatever energy they cut off: multiples of so many channels, and at most so many of them."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +104,12 @@ class Tucker2(LowRank):
 
     Args:
         method: as of `tucker2`.
-        others: as of `LowRank`; of a layer's `ranks` there are two, (rank_out, rank_in). Both ranks of an option cut off the
-            same share of their unfolding's energy; its error is the square root of the sum of both shares, the HOSVD's bound.
+        others: as of `LowRank`, but that within a budget the sum of all layers' squared errors becomes small instead of the
+            largest error: the network keeps more of its accuracy. Of a layer's `ranks` there are two, (rank_out, rank_in).
+
+    Both ranks of an option cut off the same share of their unfolding's energy; its error is that of the HOSVD, which HOOI only
+    makes smaller. With a `cost` pairs of whole steps are options too: a latency has steps of its own, and a table knows few
+    ranks.
     """
 
     name = "tucker2"
@@ -127,20 +137,21 @@ class Tucker2(LowRank):
         return Choice((rank_out, rank_in), pieces, error)
 
     def options(self, target: Target, weight: Tensor) -> list[Choice]:
-        import torch
-
-        lost = []  # share of the energy by rank kept, 0 first, of each mode
-        for unfolded in _unfoldings(weight):
-            squares = torch.zeros(len(unfolded), dtype=torch.float64)
-            values = singular_values(unfolded)
-            squares[: len(values)] = values.square()
-            cut = torch.cat([squares.flip(0).cumsum(0).flip(0), squares.new_zeros(1)])
-            lost.append(cut / cut[0] if cut[0] else cut)
+        lost, kept = _hosvd_energy(weight)
         found: dict[tuple[int, int], float] = {}
         for bound in sorted({float(share) for one in lost for share in one[1:]}, reverse=True):
             first, second = (max(1, int((one > bound).sum())) for one in lost)
-            found[first, second] = min(1.0, float(lost[0][first] + lost[1][second]) ** 0.5)
+            found[first, second] = _error(kept, first, second)
+        if self.cost is not None:
+            for first, second in itertools.product(*(_stepped(count) for count in kept.shape)):
+                found[first, second] = _error(kept, first, second)
         return [self.choice(target, ranks, error) for ranks, error in found.items()]
+
+    def allocated(
+        self, options: Mapping[str, Sequence[Choice]], costs: Mapping[str, Sequence[float]], budget: float, fixed: float
+    ) -> Allocation:
+        errors = {name: [choice.error for choice in choices] for name, choices in options.items()}
+        return spread(errors, lambda name, place: costs[name][place], budget, fixed, self._unit)
 
     def noise_ranks(self, target: Target, weight: Tensor) -> tuple[int, ...]:
         return tuple(max(1, evbmf(unfolded).rank) for unfolded in _unfoldings(weight))
@@ -149,6 +160,38 @@ class Tucker2(LowRank):
         rank_out, rank_in = choice.ranks
         found = tucker2(weight, rank_out, rank_in, self.method)
         return [found.in_factor.T, found.core, found.out_factor], found.relative_error
+
+
+def _stepped(count: int) -> range:
+    """Ranks up to the full one in steps of a few channels, STEPS at most."""
+    step = STEP * math.ceil(count / (STEP * STEPS))
+    return range(step, count + 1, step)
+
+
+def _error(kept: Tensor, rank_out: int, rank_in: int) -> float:
+    """|W - W'| / |W|"""
+    return max(0.0, 1.0 - float(kept[rank_out - 1, rank_in - 1])) ** 0.5
+
+
+def _hosvd_energy(weight: Tensor) -> tuple[list[Tensor], Tensor]:
+    """Shares of a kernel's energy: lost by each rank (0 first) of each unfolding alone, and kept by both ranks together.
+
+    The bases are orthonormal, so what (rank_out, rank_in) keep is the energy of that corner of the whole core. The usual bound,
+    the sum of both losses, is over 1 from some rank down and would call all lower ones equally bad.
+    """
+    import torch
+
+    double = weight.detach().double().cpu()
+    bases, lost = [], []
+    for unfolded in _unfoldings(double):
+        values, vectors = torch.linalg.eigh(unfolded @ unfolded.T)
+        squares, basis = values.flip(0).clamp(min=0), vectors.flip(1)
+        cut = torch.cat([squares.flip(0).cumsum(0).flip(0), squares.new_zeros(1)])
+        lost.append(cut / cut[0] if cut[0] else cut)
+        bases.append(basis)
+    core = torch.einsum("oihw,oa,ib->abhw", double, *bases).square().sum((2, 3)).cumsum(0).cumsum(1)
+    whole = float(core[-1, -1])
+    return lost, core / whole if whole else torch.ones_like(core)
 
 
 def _unfoldings(weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -21,6 +21,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 import bundles  # noqa: E402
+import compression  # noqa: E402
 import link  # noqa: E402
 import on_phone  # noqa: E402
 import tables  # noqa: E402
@@ -185,6 +186,7 @@ PARTS: dict[str, Callable[[Path, int], None]] = {
     "agreement": agreement,
     "reproducibility": reproducibility,
     **bundles.PARTS,
+    **compression.PARTS,
     **link.PARTS,
     **on_phone.PARTS,
     **tables.PARTS,

@@ -70,3 +70,13 @@ def small_files(small_network: Callable[..., Any], tmp_path_factory: pytest.Temp
 
     folder = tmp_path_factory.mktemp("small")
     return {name: exporter().export(small_network(0), folder) for name, exporter in EXPORTERS.items()}
+
+
+@pytest.fixture(scope="session")
+def few() -> Callable[[Any, int], Any]:
+    """(dataset, count) -> the same with its first training images alone."""
+    import dataclasses
+
+    return lambda dataset, count: dataclasses.replace(
+        dataset, train_x=dataset.train_x[:count], train_y=dataset.train_y[:count]
+    )

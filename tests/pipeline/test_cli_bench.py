@@ -123,11 +123,12 @@ def test_kernels_of_a_real_network_add_up_to_its_latency(
     for _ in range(3):
         assert cli.main(["bench", "mobilenet_v2", "--device", "host", "--json", "out.json", *QUICK]) in (0, 4)
         profiles = json.loads(Path("out.json").read_text())["profiles"]
-        sums = {p["runtime"]: p["kernels_sum_ms"] / p["latency_ms"]["corrected"]["median"] for p in profiles}
+        # Against the latency of the very runs in which the kernels were timed: a kernel left out or counted twice
+        # shows on any machine, while the plain runs may have met another clock. Medians of single kernels can
+        # still fall on both sides of a change of clock within those runs, hence more than one try.
+        sums = {p["runtime"]: p["kernels_sum_plain_ms"] / p["profiled_ms"]["median"] for p in profiles}
         agree = all(abs(share - 1) <= 0.10 for share in sums.values())
-        # Kernels are timed in runs of their own. Only where the run itself says that the machine was busy is it
-        # measured again, all of it; numbers of a quiet machine that disagree fail at once.
-        if agree or all(profile["disturbed_share"] <= 0.10 for profile in profiles):
+        if agree:
             break
     assert agree and set(sums) == {"onnxruntime", "litert"}, sums
     for profile in profiles:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from pipeline.compress.alds import Alds, relative_errors
-from pipeline.compress.ranks import Allocation
+from pipeline.compress.allocation import Allocation
 from pipeline.compress.structure import Choice, Target, macs
 from pipeline.compress.svd import Svd, divisors, svd
 from pipeline.errors import UsageError

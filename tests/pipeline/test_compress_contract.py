@@ -25,7 +25,9 @@ from pipeline.graph import count, count_macs
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "alds": {"keep": 0.5, "seeds": 6},
     "cp": {"ranks": {"features.3": 16, "features.6": 24}, "iterations": 5},
+    "deeptwist": {"method": "svd", "keep": 0.5, "every": 3},
     "svd": {"keep": 0.4, "unit": "macs"},
+    "tiled_svd": {"keep": 0.5, "grid": (4, 2)},
     "tucker2": {"ranks": {"features.3": (16, 12), "features.9": (32, 32)}},
 }
 """Method -> settings that make the digits network smaller."""
@@ -33,7 +35,9 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
 IDENTITY: Mapping[str, Mapping[str, Any]] = {
     "alds": {"keep": 1.0},
     "cp": {"energy": 0.9, "layers": []},
+    "deeptwist": {"keep": 1.0},
     "svd": {"keep": 1.0},
+    "tiled_svd": {"energy": 0.9, "layers": []},
     "tucker2": {"ranks": {}},
 }
 """Method -> settings that change nothing."""
@@ -41,7 +45,9 @@ IDENTITY: Mapping[str, Mapping[str, Any]] = {
 FULL: Mapping[str, Mapping[str, Any]] = {
     "alds": {"ranks": {"features.3": (2, 64), "linear": (4, 10)}, "even_if_larger": True},
     "cp": {"ranks": {"features.3": 288}, "even_if_larger": True},
+    "deeptwist": {"ranks": {"features.3": (64, 32)}, "even_if_larger": True},
     "svd": {"energy": 1.0, "folding": "split_h", "even_if_larger": True},
+    "tiled_svd": {"energy": 1.0, "grid": (5, 4), "even_if_larger": True},
     "tucker2": {"ranks": {"features.3": (64, 32), "features.9": (128, 128)}, "even_if_larger": True},
 }
 """Method -> settings that rewrite layers and lose nothing."""
@@ -49,7 +55,9 @@ FULL: Mapping[str, Mapping[str, Any]] = {
 EXPORTED: Mapping[str, Mapping[str, Any]] = {
     "alds": {"ranks": {"0": (2, 2), "2": (1, 2), "5": (3, 2)}},
     "cp": {"ranks": {"0": 3}, "iterations": 5},
+    "deeptwist": {"method": "alds", "ranks": {"0": (2, 2), "2": (1, 2)}},
     "svd": {"energy": 0.3, "folding": "split_w"},
+    "tiled_svd": {"energy": 0.5, "grid": (3, 2)},
     "tucker2": {"energy": 0.3},
 }
 """Method -> settings for a small network with a grouped convolution and a linear layer."""
@@ -87,7 +95,7 @@ def test_every_method_in_the_folder_is_listed_under_its_name() -> None:
 
 
 def test_an_unknown_method_is_named_with_those_there_are() -> None:
-    with pytest.raises(UsageError, match=r"no compression method 'tucker3'; try: alds, cp, svd, tucker2"):
+    with pytest.raises(UsageError, match=r"no compression method 'tucker3'; try: alds, cp, deeptwist, svd, tiled_svd, tucker2"):
         build("tucker3")
 
 

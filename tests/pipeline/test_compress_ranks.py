@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.compress.ranks import allocate, by_energy, evbmf, singular_values
+from pipeline.compress.allocation import allocate
+from pipeline.compress.ranks import by_energy, evbmf, singular_values
 from pipeline.errors import UsageError
 
 

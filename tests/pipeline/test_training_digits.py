@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.datasets import DIGITS_TEST, digits, examples, noise, photographs
+from pipeline.datasets import DIGITS_TEST, digits, examples, load, noise, photographs
 from pipeline.evaluate import top1, torch_logits
 from pipeline.export import parity
 from pipeline.models import build
-from pipeline.training import one_thread, train
+from pipeline.schedule import Schedule
+from pipeline.training import Recipe, fit, threads
 
 
 def test_digits_are_split_in_proportion_and_never_overlap() -> None:
@@ -42,14 +43,14 @@ def test_examples_of_a_shape_that_is_no_image_are_noise() -> None:
     assert not np.array_equal(noise((1, 7), 3), noise((1, 7), 4))
 
 
-def test_training_repeats_leaves_the_generator_alone_and_lowers_the_loss() -> None:
-    x, y, _, _ = digits()
+def test_training_repeats_leaves_the_generator_alone_and_lowers_the_loss(few: Any) -> None:
+    some = few(load("digits"), 256)
     runs = []
     for _ in range(2):
         torch.manual_seed(5)
         module = build("digits_cnn", width_mult=0.125)
         before = torch.random.get_rng_state()
-        losses = train(module, x[:256], y[:256], epochs=3, seed=1)
+        losses = fit(module, some, Recipe(Schedule(0.05, 3)), seed=1)
         assert torch.equal(before, torch.random.get_rng_state())
         runs.append((losses, module.linear.weight.detach().clone()))
     assert runs[0][0] == runs[1][0] and torch.equal(runs[0][1], runs[1][1])
@@ -57,9 +58,9 @@ def test_training_repeats_leaves_the_generator_alone_and_lowers_the_loss() -> No
     assert not module.training
 
 
-def test_one_thread_puts_the_number_back() -> None:
+def test_threads_puts_the_number_back() -> None:
     before = torch.get_num_threads()
-    with pytest.raises(ZeroDivisionError), one_thread():
+    with pytest.raises(ZeroDivisionError), threads(1):
         assert torch.get_num_threads() == 1
         raise ZeroDivisionError
     assert torch.get_num_threads() == before

@@ -1,0 +1,1 @@
+"""`handset compress`: methods of compression side by side on one network, in accuracy, size and measured latency."""
