@@ -97,14 +97,18 @@ def fit(
 
 
 def recalibrate(module: nn.Module, dataset: Dataset, images: int = 2048, seed: int = 0, batch_size: int = 256) -> None:
-    """Means and variances of all batch normalisations anew, over training images as they are. Weights stay; nothing is
-    learned. What a decomposition does to activations costs far less accuracy afterwards.
+    """Means and variances of all batch normalisations anew, over training images as training shows them. Weights stay;
+    nothing is learned. What a decomposition does to activations costs far less accuracy afterwards.
+
+    Cropped and mirrored, because the weights were learned with the statistics of such images, black borders and all: those
+    of the bare images take 1.5 points from an undamaged resnet20, and more from a decomposed one.
+
+    Args: seed: of which images, and of their crops and flips; torch's global generator is left as it was.
     """
     norms = [one for one in module.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm)]
     momenta = [one.momentum for one in norms]
     if not norms:
         return
-    order = torch.randperm(len(dataset.train_y), generator=torch.Generator().manual_seed(seed))[:images]
     was_training = module.training
     module.eval()
     try:
@@ -112,9 +116,9 @@ def recalibrate(module: nn.Module, dataset: Dataset, images: int = 2048, seed: i
             one.reset_running_stats()
             one.momentum = None  # the mean over all batches
             one.train()
-        with torch.no_grad():
-            for batch in torch.split(order, batch_size):
-                module(prepared(torch.from_numpy(dataset.train_x)[batch], dataset))
+        with torch.no_grad(), _seeded(seed, torch.device("cpu")):
+            for batch in torch.split(torch.randperm(len(dataset.train_y))[:images], batch_size):
+                module(prepared(_augmented(torch.from_numpy(dataset.train_x)[batch], dataset), dataset))
     finally:
         for one, momentum in zip(norms, momenta, strict=True):
             one.momentum = momentum
