@@ -75,3 +75,13 @@ def positive(text: str) -> float:
     if not 0 < value < 1e18:
         raise argparse.ArgumentTypeError(f"{text[:60]!r} is not a number above 0")
     return value
+
+
+def share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text[:60]!r} is not a share from 0 to 1")
+    return value

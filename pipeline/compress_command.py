@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.arguments import count, duration, positive, words
+from pipeline.arguments import count, duration, positive, share, words
 
 if TYPE_CHECKING:
     from pipeline.compression.request import Asked
 
 FIXED = (
     "methods", "model", "budget", "weights", "data", "finetune_epochs", "lr", "schedule", "rewind", "warmup", "batch_size",
-    "weight_decay", "threads", "on", "bfloat16", "every", "seeds", "rounds", "lut", "device", "runtime", "no_measure",
-    "measure_seconds", "reports",
+    "weight_decay", "threads", "on", "bfloat16", "distill", "every", "seeds", "rounds", "lut", "device", "runtime",
+    "no_measure", "measure_seconds", "reports",
 )  # fmt: skip
 """What a run that goes on has been told already."""
 
@@ -53,6 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--threads", type=count, default=None, help="of torch (1)")
     group.add_argument("--on", default=None, metavar="DEVICE", help="where torch trains: cpu, cuda, ... (cpu)")
     group.add_argument("--bfloat16", action="store_true", help="train in bfloat16 where that is exact enough")
+    group.add_argument(
+        "--distill", type=share, default=None, metavar="SHARE",
+        help="of the loss in which the network as it was is the teacher, 0 to 1 (0)",
+    )  # fmt: skip
     group.add_argument(
         "--every", type=_every, default=None, metavar="STEPS", help="DeepTwist's distortions; or epoch (200)"
     )
@@ -175,6 +179,7 @@ def _asked(arguments: argparse.Namespace) -> Asked:
         "epochs": arguments.finetune_epochs, "lr": arguments.lr, "schedule": arguments.schedule,
         "original_epochs": arguments.rewind, "warmup": arguments.warmup, "batch_size": arguments.batch_size,
         "weight_decay": arguments.weight_decay, "threads": arguments.threads, "on": arguments.on, "every": arguments.every,
+        "distill": arguments.distill,
     }  # fmt: skip
     tuning = Tuning(**_given(given), bfloat16=arguments.bfloat16)
     others = {

@@ -57,8 +57,9 @@ def recipe_of(tuning: Tuning) -> Recipe:
     whole = tuning.original_epochs or tuning.epochs
     schedule = Schedule(tuning.lr, whole, tuning.schedule, tuning.epochs, tuning.warmup)
     return Recipe(
-        schedule, tuning.batch_size, tuning.weight_decay, threads=tuning.threads, on=tuning.on, bfloat16=tuning.bfloat16
-    )
+        schedule, tuning.batch_size, tuning.weight_decay, threads=tuning.threads, on=tuning.on, bfloat16=tuning.bfloat16,
+        distill=tuning.distill,
+    )  # fmt: skip
 
 
 def points(subject: Subject, asked: Asked, word: str, budget: Budget, seed: int, say: Say) -> Iterator[Point]:
@@ -105,7 +106,7 @@ def _judged(subject: Subject, asked: Asked, compressed: Compressed, seed: int, s
     before = _settled(subject.dataset, module)
     if not asked.tuning.epochs:
         return Point(compressed, 0, before, seconds=time.monotonic() - begun)
-    loss = _fitted(subject.dataset, asked.tuning, module, seed, say, None)
+    loss = _fitted(subject.dataset, asked.tuning, module, subject.module, seed, say, None)
     return Point(compressed, 0, before, _accuracy(subject.dataset, module), loss, time.monotonic() - begun)
 
 
@@ -125,7 +126,7 @@ def _twisted(
     loss: list[float] = []
 
     def train(module: nn.Module, on_step: OnStep) -> None:
-        loss.extend(_fitted(dataset, asked.tuning, module, seed, say, on_step))
+        loss.extend(_fitted(dataset, asked.tuning, module, subject.module, seed, say, on_step))
 
     compressed = method.apply(subject.module, subject.network.input_shape, train)
     after = _settled(dataset, compressed.model)
@@ -146,8 +147,9 @@ def _accuracy(dataset: Dataset, module: nn.Module) -> float:
 
 
 def _fitted(
-    dataset: Dataset, tuning: Tuning, module: nn.Module, seed: int, say: Say, on_step: OnStep | None
+    dataset: Dataset, tuning: Tuning, module: nn.Module, teacher: nn.Module, seed: int, say: Say, on_step: OnStep | None
 ) -> list[float]:
+    """Args: teacher: the network as it was, which a training may listen to."""
     from pipeline.training import fit
 
     steps = -(-len(dataset.train_y) // tuning.batch_size)
@@ -158,4 +160,4 @@ def _fitted(
         if step % 10 == 0:
             say(f"epoch {(step - 1) // steps + 1} of {tuning.epochs}, {(step - 1) % steps / steps:.0%}")
 
-    return fit(module, dataset, recipe_of(tuning), seed, told)
+    return fit(module, dataset, recipe_of(tuning), seed, told, teacher)

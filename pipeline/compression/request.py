@@ -27,6 +27,7 @@ class Tuning:
         original_epochs: 0: the schedule is of these epochs. Else `lr` and `schedule` are those of the original training, which
             took so many, and its last `epochs` are run again: learning rate rewinding.
         every: steps between two distortions of DeepTwist; 0: once an epoch.
+        distill: the share of the loss in which the network as it was is the teacher, 0 ... 1.
     """
 
     epochs: int = 0
@@ -40,6 +41,7 @@ class Tuning:
     on: str = "cpu"
     bfloat16: bool = False
     every: int = 200
+    distill: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,7 @@ def command_of(asked: Asked) -> str:
         ("--threads", tuning.threads, usual.threads),
         ("--on", tuning.on, usual.on),
         ("--every", tuning.every or "epoch", usual.every),
+        ("--distill", f"{tuning.distill:g}", f"{usual.distill:g}"),
         ("--seeds", asked.seeds, own.seeds),
         ("--rounds", asked.rounds, own.rounds),
         ("--lut", asked.lut, ""),

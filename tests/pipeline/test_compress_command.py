@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from pipeline import cli, training
 from pipeline.compression import published
@@ -109,13 +110,13 @@ def test_what_was_finished_when_it_was_stopped_is_not_made_again(
     trained: list[int] = []
     whole = training.fit
 
-    def fit(module: Any, dataset: Any, recipe: Any, seed: int = 0, on_step: Any = None) -> list[float]:
+    def fit(module: Any, dataset: Any, recipe: Any, seed: int = 0, *others: Any) -> list[float]:
         if recipe.batch_size == 64:  # the network of the zoo itself
-            return whole(module, dataset, recipe, seed, on_step)
+            return whole(module, dataset, recipe, seed, *others)
         trained.append(seed)
         if len(trained) == 2:
             raise KeyboardInterrupt
-        return whole(module, few(dataset, 200), recipe, seed, on_step)
+        return whole(module, few(dataset, 200), recipe, seed, *others)
 
     monkeypatch.setattr(training, "fit", fit)
     words = ("svd", "digits_cnn", "--budget", "70%,50%", *QUICK, "--no-measure", "--seeds", "2")
@@ -152,6 +153,24 @@ def test_rounds_are_points_of_a_curve_and_the_last_meets_the_budget(
     assert status == 0 and (first["round"], second["round"]) == (1, 2)
     assert [one["params"] <= keep * document["network"]["params"] for one, keep in ((first, 0.5), (second, 0.25))] == [True] * 2
     assert first["file"] != second["file"] and document["training"]["rounds"] == 2
+
+
+@pytest.mark.parametrize("method", ["svd", "deeptwist:svd"])
+def test_the_network_as_it_was_is_the_teacher(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, seen = training.fit, []
+
+    def fit(module: nn.Module, dataset: Any, recipe: Any, *others: Any) -> list[float]:
+        if recipe.batch_size == 64:  # the network of the zoo itself
+            return whole(module, dataset, recipe, *others)
+        teacher = others[-1]
+        seen.append((recipe.distill, sum(one.numel() for one in teacher.parameters()), teacher is not module))
+        return [0.0]
+
+    monkeypatch.setattr(training, "fit", fit)
+    words = (method, "digits_cnn", "--budget", "50%", *QUICK, "--no-measure", "--distill", "0.75")
+    status, document = run(tmp_path, *words)
+    assert status == 0 and seen == [(0.75, document["network"]["params"], True)]
+    assert document["training"]["distill"] == 0.75 and "--distill 0.75" in document["command"]
 
 
 def test_one_that_cannot_be_made_is_left_out_where_there_are_others(
@@ -244,7 +263,7 @@ def test_rounds_go_to_a_budget_in_equal_ratios(share: float, rounds: int) -> Non
 
 
 def test_a_plan_and_a_command_line_ask_for_the_same_again(tmp_path: Path) -> None:
-    tuning = Tuning(3, 0.1, "steps", 182, 0.5, 64, 1e-4, 2, "cpu", True, 0)
+    tuning = Tuning(3, 0.1, "steps", 182, 0.5, 64, 1e-4, 2, "cpu", True, 0, 0.5)
     asked = Asked(
         ("svd", "deeptwist:alds"), "resnet20", ("25%", "40%macs"), tmp_path, "w.pt", "cifar10:/x", tuning, 2, 1, "t.parquet",
         "pixel", ("litert",), 2.0,

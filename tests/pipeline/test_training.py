@@ -18,7 +18,7 @@ from pipeline.errors import ModelError, UsageError
 from pipeline.evaluate import accuracy
 from pipeline.models import build
 from pipeline.schedule import Schedule
-from pipeline.training import Recipe, _augmented, fit, prepared, recalibrate
+from pipeline.training import TEMPERATURE, Recipe, _augmented, divergence, fit, prepared, recalibrate, trained_digits
 
 
 @given(st.floats(0, 20), st.integers(1, 200))
@@ -124,6 +124,36 @@ def test_bfloat16_learns_as_well_and_leaves_float32(few: Any) -> None:
     assert losses[1] == pytest.approx(losses[0], rel=0.05) and losses[1] != losses[0]
     assert {weight.dtype for weight in module.state_dict().values()} == {torch.float32, torch.int64}
     assert module.get_parameter("features.3.weight").is_contiguous() and not module.training
+
+
+def test_a_teachers_divergence_is_softened_and_has_the_gradient_of_its_soft_labels() -> None:
+    """T^2 KL, and T (softmax(logits / T) - softmax(told / T)) / n."""
+    logits, told = torch.randn(2, 5, 10, generator=torch.Generator().manual_seed(0)).unbind()
+    logits.requires_grad_()
+    own, others = ((one / TEMPERATURE).softmax(1) for one in (logits, told))
+    found = divergence(logits, told)
+    found.backward()  # type: ignore[no-untyped-call]
+    expected = TEMPERATURE**2 * (others * (others / own).log()).sum(1).mean()
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert torch.allclose(logits.grad, TEMPERATURE * (own - others).detach() / 5, atol=1e-6)  # type: ignore[arg-type]
+    assert float(divergence(told, told)) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(("share", "learns"), [(1.0, True), (0.0, False)])
+def test_a_teacher_is_all_that_a_student_needs(share: float, learns: bool) -> None:
+    """With labels that mean nothing."""
+    dataset, teacher = load("digits"), trained_digits()
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    nonsense = dataclasses.replace(dataset, train_y=np.random.default_rng(0).permutation(dataset.train_y))
+    student = build("digits_cnn", width_mult=0.5)
+    fit(student, nonsense, Recipe(Schedule(0.05, 3), distill=share), teacher=teacher)
+    assert (accuracy(student, dataset) > 0.9) is learns
+    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
+
+
+def test_a_share_of_a_teachers_word_that_cannot_be_is_refused() -> None:
+    with pytest.raises(UsageError, match="to take 1.5 of its loss from a teacher; try: 0 ... 1"):
+        Recipe(Schedule(0.1, 1), distill=1.5)
 
 
 @pytest.mark.parametrize("crop", [0, 3])
