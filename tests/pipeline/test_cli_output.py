@@ -11,6 +11,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ def test_light_commands_load_no_heavy_library(words: list[str]) -> None:
         f"    cli.main({words!r})\n"
         "print(sorted({name.partition('.')[0] for name in sys.modules}))"
     )
+    begun = time.monotonic()
     environment = {**os.environ, "PYTHONPATH": str(CLI["ROOT"])}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     loaded = set(json.loads(done.stdout.replace("'", '"')))
@@ -67,6 +69,7 @@ def test_light_commands_load_no_heavy_library(words: list[str]) -> None:
         "jinja2",
     }
     assert not loaded & heavy and "pipeline" in loaded
+    assert time.monotonic() - begun < 2
 
 
 def test_lists_as_json_and_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

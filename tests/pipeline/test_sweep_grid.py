@@ -95,7 +95,7 @@ def test_a_billion_points_are_refused_with_their_count_and_what_to_reduce() -> N
     start = time.perf_counter()
     with pytest.raises(UsageError, match=r"up to [0-9,]{13,} kernels of 1, more than max_points = 1,000,000") as caught:
         variants([POINT], grid)
-    assert time.perf_counter() - start < 10, "it counts, and makes none"
+    assert time.perf_counter() - start < 1
     assert "width_points" in str(caught.value) and "\n" not in str(caught.value)
 
 
