@@ -7,7 +7,7 @@ Between two distortions training is free of the structure; what survives them li
 
 Reference: Lee, Kapoor, Kim, "DeepTwist: Learning Model Compression via Occasional Weight Distortion", arXiv 1810.12823,
 Algorithm 1; the low-rank part again as arXiv 1905.10145. Useful distances S_D are 100 to 5000 steps there, of trainings of
-hundreds of epochs. The fewer epochs, the shorter: of three, 20 steps kept 0.7 points more of resnet20 than 200.
+hundreds of epochs. The fewer epochs, the shorter: of three, 20 steps kept 0.7 points more of resnet20 than 200 (one seed).
 """
 
 from __future__ import annotations
