@@ -101,7 +101,7 @@ def _every(text: str) -> int:
 
 
 def _compress(arguments: argparse.Namespace) -> int:
-    """Exit status: 0; 1 a trial was left out or a network could not be measured; UNSTABLE."""
+    """Exit status: 0; 1 a trial was left out, or a network could not be measured or written; UNSTABLE."""
     from pipeline.bench_command import UNSTABLE
     from pipeline.compression.run import compress, resume_words
     from pipeline.compression.summary import summarise
@@ -122,9 +122,14 @@ def _compress(arguments: argparse.Namespace) -> int:
     assert console.run_folder is not None
     if arguments.json is not None:
         write_json(arguments.json, document)
-    if arguments.out is not None:
-        _copy(console.run_folder / document["points"][-1]["file"], arguments.out)
+    last = document["points"][-1]
+    if arguments.out is not None and not last["unexported"]:
+        _copy(console.run_folder / last["file"], arguments.out)
     summarise(document, console.run_folder / PAGE)
+    if arguments.out is not None and last["unexported"]:
+        console.say(f"{arguments.out} is not written: the network's weights are in {last['file']} of the run")
+    if last["unexported"] and (asked.device or arguments.out is not None):
+        return 1
     measured = [one for point in document["points"] for one in point["measured"]]
     trials = {(one["method"], one["budget"], one["seed"]) for one in document["points"][1:]}
     if len(trials) < len(list(asked.trials())) or any(one["failed"] for one in measured):

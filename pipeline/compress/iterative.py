@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 
 def iterate(
-    steps: Sequence[LowRank], model: nn.Module, example: Tensor | Sequence[int], retrain: Callable[[Compressed], None]
-) -> Iterator[Compressed]:
+    steps: Sequence[LowRank], model: nn.Module, example: Tensor | Sequence[int] | None,
+    retrain: Callable[[Compressed], None],
+) -> Iterator[Compressed]:  # fmt: skip
     """Each step's network, retrained: a prune-retrain curve.
 
     Args:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pipeline.fusion.ir import Graph
 
 SHOWN = 8
+FINITE = "weights of a training that did not diverge"
 FUNCTIONAL = "a functional call, which has no module to replace"
 
 
@@ -139,7 +140,7 @@ def check_finite(modules: Mapping[str, nn.Module]) -> None:
 
     for name, module in modules.items():
         if not all(torch.isfinite(weight).all() for weight in module.parameters()):
-            raise UsageError(f"layer {name!r} holds NaN or infinity and cannot be decomposed")
+            raise UsageError(f"layer {name!r} holds NaN or infinity and cannot be decomposed", try_=FINITE)
 
 
 def swap(model: nn.Module, replacements: Mapping[nn.Module, nn.Module]) -> None:

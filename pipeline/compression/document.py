@@ -11,11 +11,8 @@ from pipeline.compression.request import KIND, Asked, command_of
 from pipeline.version import VERSION
 
 if TYPE_CHECKING:
-    from latency_luts import LatencyTable
-    from pipeline.artifact import Network
     from pipeline.compress import Compressed
-    from pipeline.compression.make import Subject
-    from pipeline.datasets import Dataset
+    from pipeline.compression.subject import Subject
     from pipeline.runfolder import RunFolder
 
 SCHEMA_VERSION = 1
@@ -24,14 +21,14 @@ Document = dict[str, Any]
 
 
 def document_of(
-    asked: Asked, folder: RunFolder, network: Network, dataset: Dataset | None, table: LatencyTable | None,
-    points: Sequence[Document], bench: Mapping[str, Any] | None, notes: Sequence[str],
+    asked: Asked, folder: RunFolder, subject: Subject, points: Sequence[Document], bench: Mapping[str, Any] | None,
+    notes: Sequence[str],
 ) -> Document:  # fmt: skip
     """Args: points: as `run` makes them, the network itself first; bench: the document of their latencies."""
     profiles = bench["profiles"] if bench else []
     versions = {profile["runtime"]: profile.get("runtime_version", "") for profile in profiles}
-    whole = points[0]
-    tuning = asked.tuning
+    whole, tuning = points[0], asked.tuning
+    network, dataset, latency = subject.network, subject.dataset, subject.latency
     return {
         "schema_version": SCHEMA_VERSION,
         "kind": KIND,
@@ -45,7 +42,7 @@ def document_of(
         },
         "data": dataset and {"name": dataset.name, "train": len(dataset.train_y), "test": len(dataset.test_y)},
         "training": {**dataclasses.asdict(tuning), "rounds": asked.rounds} if tuning.epochs else None,
-        "table": table and {"path": asked.lut, "runtime": table.context.runtime, "device": table.context.device},
+        "table": latency and {"path": asked.lut, "runtime": latency.runtime, "device": latency.table.context.device},
         "device": bench and bench["device"],
         "runtimes": [{"name": name, "version": version} for name, version in versions.items()],
         "points": [
@@ -73,10 +70,10 @@ def _measured(profile: Mapping[str, Any]) -> Document:
 
 def layers_of(subject: Subject, compressed: Compressed) -> list[Document]:
     """What became of each layer that was replaced; with a table also its milliseconds before and after."""
-    shape = subject.network.input_shape
+    latency, example = subject.latency, subject.example
     before, after = (
-        ({}, {}) if subject.latency is None or not compressed.layers
-        else (subject.latency.per_layer(one, shape) for one in (subject.module, compressed.model))
+        ({}, {}) if latency is None or example is None or not compressed.layers
+        else (latency.per_layer(one, example) for one in (subject.module, compressed.model))
     )  # fmt: skip
     return [
         {

@@ -12,31 +12,20 @@ from pipeline.compress import build
 from pipeline.compress.deeptwist import METHODS
 from pipeline.compress.iterative import iterate
 from pipeline.compression.budget import Budget
-from pipeline.compression.methods import settings_of
+from pipeline.compression.methods import given_ranks, settings_of
 from pipeline.compression.request import Asked, Tuning
+from pipeline.compression.subject import Subject
 from pipeline.schedule import Schedule
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from pipeline.artifact import Network
     from pipeline.compress import Compressed
     from pipeline.compress.lowrank import Cost
-    from pipeline.constraints import Latency
     from pipeline.datasets import Dataset
     from pipeline.training import OnStep, Recipe
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Subject:
-    """The network that is compressed, and what it is judged by. Args: latency: None where there is no table."""
-
-    network: Network
-    module: nn.Module
-    dataset: Dataset | None = None
-    latency: Latency | None = None
 
 
 @dataclass(frozen=True)
@@ -80,17 +69,17 @@ def points(subject: Subject, asked: Asked, word: str, budget: Budget, seed: int,
         def retrain(compressed: Compressed) -> None:
             found.append(_judged(subject, asked, compressed, seed + 1000 * len(found), say))
 
-        for number, _ in enumerate(iterate(steps, subject.module, subject.network.input_shape, retrain), 1):
+        for number, _ in enumerate(iterate(steps, subject.module, subject.example, retrain), 1):
             yield dataclasses.replace(found[-1], round=number if asked.rounds > 1 else 0)
 
 
 def _one_shot(subject: Subject, name: str, settings: dict[str, Any], budget: Budget) -> Compressed:
-    shape = subject.network.input_shape
     if budget.unit != "ms":
-        return build(name, **settings, **budget.settings()).apply(subject.module, shape)
+        return build(name, **settings, **budget.settings()).apply(subject.module, subject.example)
     from pipeline.constraints import within
 
     assert subject.latency is not None
+    shape = subject.network.input_shape
 
     def make(cost: Cost, layers_ms: float) -> Compressed:
         return build(name, **settings, cost=cost, budget=layers_ms).apply(subject.module, shape)
@@ -118,7 +107,7 @@ def _twisted(
     assert dataset is not None
     first = _one_shot(subject, name, settings, budget)
     before = _settled(dataset, first.model)
-    ranks = {one.layer: (one.k, *one.ranks) if name == "alds" else one.ranks for one in first.layers}
+    ranks = {one.layer: given_ranks(name, one.k, one.ranks) for one in first.layers}
     steps = -(-len(dataset.train_y) // asked.tuning.batch_size)
     method = build(
         "deeptwist", method=name, every=asked.tuning.every or steps, ranks=ranks, even_if_larger=True, **settings
@@ -128,7 +117,7 @@ def _twisted(
     def train(module: nn.Module, on_step: OnStep) -> None:
         loss.extend(_fitted(dataset, asked.tuning, module, subject.module, seed, say, on_step))
 
-    compressed = method.apply(subject.module, subject.network.input_shape, train)
+    compressed = method.apply(subject.module, subject.example, train)
     after = _settled(dataset, compressed.model)
     return Point(compressed, 0, before, after, loss, time.monotonic() - begun)
 

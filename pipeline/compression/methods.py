@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.errors import UsageError
@@ -35,3 +35,8 @@ def settings_of(word: str) -> tuple[str, dict[str, Any]]:
         raise UsageError(f"there is no compression method {word[:60]!r}", try_=", ".join(METHODS))
     name, settings = METHODS[word]
     return name, dict(settings)
+
+
+def given_ranks(name: str, k: int, ranks: Sequence[int]) -> tuple[int, ...]:
+    """What a layer was given, as a compressor takes it in `ranks`."""
+    return (k, *ranks) if name == "alds" else tuple(ranks)

@@ -8,25 +8,24 @@ import os
 import shlex
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline import runfolder
 from pipeline.artifact import sha256_file
 from pipeline.compress import Compressed
 from pipeline.compression.budget import Budget
 from pipeline.compression.document import document_of, layers_of
-from pipeline.compression.make import Point, Subject, points
+from pipeline.compression.files import PROGRAM, write
+from pipeline.compression.make import Point, points
 from pipeline.compression.request import KIND, Asked, plan_of
+from pipeline.compression.subject import Subject, subject_of
 from pipeline.console import Console
 from pipeline.errors import ModelError, UsageError
 from pipeline.runfolder import RunFolder
 from pipeline.spec import safe_name
 from pipeline.subjects import trainable
-
-if TYPE_CHECKING:
-    from latency_luts import LatencyTable
 
 Document = dict[str, Any]
 MEASURED = "measured"
@@ -44,10 +43,8 @@ def compress(asked: Asked, console: Console) -> Document:
     asked.check()
     known, dataset = trainable(asked.model, asked.weights, asked.data, console)
     network, weights = known.network, known.weights
-    assert network.module is not None
+    subject = subject_of(network, dataset, asked)
     told = [f"weights: {weights['file']}, SHA-256 {weights['sha256']}"] if weights else []
-    table = _table(asked)
-    subject = Subject(network, network.module, dataset, None if table is None else _latency(table))
     folder = _folder(asked, weights["sha256"] if weights else "")
     console.run_folder = folder.path
     try:
@@ -56,10 +53,22 @@ def compress(asked: Asked, console: Console) -> Document:
         if asked.resume is None:  # the only trial cannot be made: there is nothing to go on with
             shutil.rmtree(folder.path, ignore_errors=True)
         raise
-    bench = _measured(asked, [one["file"] for one in points_], folder, console) if asked.device else None
-    document = document_of(asked, folder, network, dataset, table, points_, bench, [*told, *notes])
+    files = [one["file"] for one in points_ if one["file"].endswith(PROGRAM)]
+    bench = _measured(asked, files, folder, console) if asked.device and files else None
+    told += _limits(subject, points_)
+    document = document_of(asked, folder, subject, points_, bench, [*told, *notes])
     _write(document, folder.path)
     return document
+
+
+def _limits(subject: Subject, points_: Sequence[Document]) -> list[str]:
+    """What could not be found out or written, and why."""
+    said = []
+    if subject.unfollowed:
+        said.append(f"MACs, calls of layers and predicted times are not known: {subject.unfollowed}")
+    if why := points_[0].get("unexported", ""):
+        said.append(f"weights are written alone, and nothing is measured: {why}")
+    return said
 
 
 def resume_words(folder: Path) -> str:
@@ -71,20 +80,6 @@ def _write(document: Mapping[str, Any], folder: Path) -> None:
 
     runfolder.write_json(folder / runfolder.RESULT, document)
     render(document, folder / runfolder.PAGE)
-
-
-def _table(asked: Asked) -> LatencyTable | None:
-    if not asked.lut:
-        return None
-    from latency_luts import load
-
-    return load(Path(asked.lut))
-
-
-def _latency(table: LatencyTable) -> Any:
-    from pipeline.constraints import Latency
-
-    return Latency(table)
 
 
 def _folder(asked: Asked, weights_sha256: str) -> RunFolder:
@@ -148,13 +143,15 @@ def _accuracies(point: Point) -> Document:
 
 
 def _whole(subject: Subject, folder: RunFolder, name: str) -> Document:
+    from pipeline.compress.replace import params_of
     from pipeline.evaluate import accuracy
     from pipeline.graph import count
 
     module, begun = subject.module, time.monotonic()
-    counts = count(module, subject.network.input_shape)
+    params = params_of(module)
+    macs = None if subject.example is None else count(module, subject.example).macs
     top1 = None if subject.dataset is None else {"before": accuracy(module, subject.dataset), "after": None}
-    as_it_is = Compressed(module, "", {}, counts.params, counts.params, (), counts.macs, counts.macs)
+    as_it_is = Compressed(module, "", {}, params, params, (), macs, macs)
     point = _saved(subject, as_it_is, folder, name) | {
         "method": "", "budget": "", "seed": 0, "round": 0, "top1": top1, "loss": [], "seconds": _since(begun)
     }  # fmt: skip
@@ -164,11 +161,9 @@ def _whole(subject: Subject, folder: RunFolder, name: str) -> Document:
 
 def _saved(subject: Subject, compressed: Compressed, folder: RunFolder, name: str) -> Document:
     """What is known of a network and does not change any more; its file lies in the run folder."""
-    from pipeline.export.program import save_program
-
-    path, shape = folder.artifacts / f"{name}.pt2", subject.network.input_shape
-    save_program(compressed.model, shape, path)
-    answer = None if subject.latency is None else subject.latency.of(compressed.model, shape)
+    path, unexported = write(subject, compressed, folder.artifacts, name)
+    latency, example = subject.latency, subject.example
+    answer = None if latency is None or example is None else latency.of(compressed.model, example)
     return {
         "name": name,
         "params": compressed.params_after,
@@ -179,6 +174,7 @@ def _saved(subject: Subject, compressed: Compressed, folder: RunFolder, name: st
         "left_alone": dict(compressed.left_alone),
         "file": os.path.relpath(path, folder.path),
         "sha256": sha256_file(path),
+        "unexported": unexported,
     }
 
 
