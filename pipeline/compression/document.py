@@ -12,6 +12,7 @@ from pipeline.version import VERSION
 
 if TYPE_CHECKING:
     from pipeline.compress import Compressed
+    from pipeline.compression.layer_times import Times
     from pipeline.compression.subject import Subject
     from pipeline.runfolder import RunFolder
 
@@ -22,9 +23,11 @@ Document = dict[str, Any]
 
 def document_of(
     asked: Asked, folder: RunFolder, subject: Subject, points: Sequence[Document], bench: Mapping[str, Any] | None,
-    notes: Sequence[str],
+    times: Mapping[str, Times], notes: Sequence[str],
 ) -> Document:  # fmt: skip
-    """Args: points: as `run` makes them, the network itself first; bench: the document of their latencies."""
+    """Args: points: as `run` makes them, the network itself first; bench: the document of their latencies; times: of the
+    layers of each.
+    """
     profiles = bench["profiles"] if bench else []
     versions = {profile["runtime"]: profile.get("runtime_version", "") for profile in profiles}
     whole, tuning = points[0], asked.tuning
@@ -46,7 +49,14 @@ def document_of(
         "device": bench and bench["device"],
         "runtimes": [{"name": name, "version": version} for name, version in versions.items()],
         "points": [
-            one | {"measured": [_measured(profile) for profile in profiles if profile["network"] == one["name"]]}
+            one
+            | {
+                "measured": [_measured(profile) for profile in profiles if profile["network"] == one["name"]],
+                "layers": [
+                    layer | {"measured": _layer(layer["layer"], times.get(whole["name"], {}), times.get(one["name"], {}))}
+                    for layer in one["layers"]
+                ],
+            }
             for one in points
         ],
         "published": [dataclasses.asdict(one) for one in published.of(network.name)],
@@ -66,6 +76,13 @@ def _measured(profile: Mapping[str, Any]) -> Document:
         "stable": verdict["stable"],
         "reasons": list(verdict["reasons"]),
     }
+
+
+def _layer(name: str, before: Times, after: Times) -> list[Document]:
+    return [
+        {"runtime": runtime, "ms_before": _below(before.get(runtime, {}), name), "ms_after": _below(ms, name)}
+        for runtime, ms in after.items()
+    ]
 
 
 def layers_of(subject: Subject, compressed: Compressed) -> list[Document]:

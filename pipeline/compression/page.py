@@ -61,7 +61,7 @@ def page(document: Mapping[str, Any]) -> str:
         troubles=tables.troubles(run),
         published=tables.published(run.published),
         references=run.published,
-        layers=[tables.layers(group, point) for group in run.groups for point in group.points],
+        layers=[tables.layers(run, group, point) for group in run.groups for point in group.points],
         runtimes=run.runtimes,
         little=LITTLE_POINTS,
         error=_error(node, run),

@@ -18,6 +18,7 @@ from pipeline.compress import Compressed
 from pipeline.compression.budget import Budget
 from pipeline.compression.document import document_of, layers_of
 from pipeline.compression.files import PROGRAM, write
+from pipeline.compression.layer_times import layer_times
 from pipeline.compression.make import Point, points
 from pipeline.compression.request import KIND, Asked, plan_of
 from pipeline.compression.subject import Subject, subject_of
@@ -55,8 +56,10 @@ def compress(asked: Asked, console: Console) -> Document:
         raise
     files = [one["file"] for one in points_ if one["file"].endswith(PROGRAM)]
     bench = _measured(asked, files, folder, console) if asked.device and files else None
+    with console.stage("the layers' times") as say:
+        times = layer_times({Path(file).stem: folder.path / file for file in files}, bench, say) if bench else {}
     told += _limits(subject, points_)
-    document = document_of(asked, folder, subject, points_, bench, [*told, *notes])
+    document = document_of(asked, folder, subject, points_, bench, times, [*told, *notes])
     _write(document, folder.path)
     return document
 

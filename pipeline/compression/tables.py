@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from pipeline.compression.drawing import key
 from pipeline.compression.finding import points_text
-from pipeline.compression.views import Comparison, Group, Latency, Point, Published, middle
+from pipeline.compression.views import MOST_RUNTIMES, Comparison, Group, Latency, Point, Published, middle
 from pipeline.report.reader import Node
 from pipeline.report.text import count, duration, percent, plural, plus_minus, shorten, signed_percent
 
@@ -174,7 +174,7 @@ def published(found: Sequence[Published]) -> Table:
     return table(columns, found)
 
 
-def layers(group: Group, point: Point) -> Layers:
+def layers(run: Comparison, group: Group, point: Point) -> Layers:
     node = point.node
     found = node.children("layers")
     columns: list[tuple[str, Callable[[Node], Cell | None]]] = [
@@ -184,6 +184,7 @@ def layers(group: Group, point: Point) -> Layers:
         ("Parameters", partial(_pair, "params", count)),
         ("MACs", partial(_pair, "macs", count)),
         ("Predicted", partial(_pair, "predicted_ms", duration)),
+        *((shorten(runtime, 24), partial(_layer_times, runtime)) for runtime in run.runtimes),
     ]  # fmt: skip
     alone = node.maybe_child("left_alone")
     left_alone = tuple(alone.flat().items()) if alone else ()
@@ -208,6 +209,11 @@ def _about(node: Node) -> list[str]:
     seconds = node.maybe_number("seconds")
     words += [] if seconds is None else [f"made in {duration(1000 * seconds)}"]
     return [*words, *([file] if (file := node.text("file", "")) else [])]
+
+
+def _layer_times(runtime: str, node: Node) -> Cell | None:
+    own = next((one for one in node.children("measured")[:MOST_RUNTIMES] if one.text("runtime") == runtime), None)
+    return None if own is None else _pair("ms", duration, own)
 
 
 def _pair(name: str, text: Callable[[float], str], node: Node) -> Cell | None:

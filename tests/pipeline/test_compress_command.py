@@ -88,6 +88,18 @@ def test_deeptwist_has_the_ranks_of_the_method_that_it_is_beside(compared: tuple
     assert all(len(point["loss"]) == 1 for point in compared[0]["points"][1:])
 
 
+def test_every_layer_has_its_part_of_the_measured_kernels(compared: tuple[Document, Path]) -> None:
+    document, folder = compared
+    (bench,) = (folder / "measured").glob("*/result.json")
+    sums = {one["network"]: one["kernels_sum_ms"] for one in json.loads(bench.read_text("utf-8"))["profiles"]}
+    for point in document["points"][1:]:
+        times = [time for layer in point["layers"] for time in layer["measured"]]
+        assert len(times) == len(point["layers"]) > 0 and {time["runtime"] for time in times} == {"litert"}
+        assert all(time["ms_before"] >= 0 and time["ms_after"] >= 0 for time in times)  # its clock ticks in µs
+        assert sum(time["ms_before"] for time in times) <= sums["digits_cnn"]
+        assert 0.3 * sums[point["name"]] < sum(time["ms_after"] for time in times) <= sums[point["name"]]
+
+
 def test_the_summary_has_a_row_a_point_and_the_page_is_redrawn(
     compared: tuple[Document, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

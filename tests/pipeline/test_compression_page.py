@@ -201,6 +201,8 @@ def test_each_point_has_its_layers_and_what_was_left_alone() -> None:
     first = text[text.index("alds at 50 %, seed 0</bdi>") :].split("</details>")[0]
     assert first.count('scope="row"') == 18 and "artifacts/resnet20_alds_50_s0.pt2" in first
     assert "2.30 k → 1.12 k" in first and "94.4 µs → 63.7 µs" in first and "loss 1.2 to 0.0121 in 10 epochs" in first
+    assert "98.3 µs → 71.7 µs" in first and first.count("µs → ") == 2 * 18  # predicted, and measured in litert
+    assert '<th scope="col" class="num">litert</th></tr>' in first  # no column for a runtime without any time
     assert '<span class="mono"><bdi>fc</bdi></span>: <bdi>its rank would have to be full</bdi>' in first
     long = point("x", "50%", 500, 0.9)
     long["layers"] = [{"layer": f"l{n}", "ranks": [1]} for n in range(MOST_LAYERS + 7)]
@@ -232,6 +234,7 @@ Change = Callable[[Document], object]
         (lambda made: made["points"][3]["measured"][1].update(latency_ms=0), r"measured\[1\].latency_ms"),
         (lambda made: made["published"][0].update(params_removed=74.9), r"published\[0\].params_removed"),
         (lambda made: made["points"][3]["layers"][2].update(ranks=["7"]), r"points\[3\].layers\[2\].ranks\[0\]"),
+        (lambda made: made["points"][3]["layers"][2]["measured"][0].update(ms_after="1"), r"measured\[0\].ms_after"),
         (lambda made: made.update(device={"name": "x"}), "device.simulated"),
     ],
 )
