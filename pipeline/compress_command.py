@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from pipeline.compression.request import Asked
 
 FIXED = (
-    "methods", "model", "budget", "weights", "data", "finetune_epochs", "lr", "schedule", "rewind", "warmup", "batch_size",
-    "weight_decay", "threads", "on", "bfloat16", "distill", "every", "seeds", "rounds", "lut", "device", "runtime",
-    "no_measure", "measure_seconds", "reports",
+    "methods", "model", "budget", "weights", "data", "held_out", "finetune_epochs", "lr", "schedule", "rewind", "warmup",
+    "batch_size", "weight_decay", "threads", "on", "bfloat16", "distill", "every", "seeds", "rounds", "lut", "device",
+    "runtime", "no_measure", "measure_seconds", "reports",
 )  # fmt: skip
 """What a run that goes on has been told already."""
 
@@ -37,6 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", default=None, metavar="D", help="digits, or cifar10:FOLDER with train.parquet and test.parquet"
     )
+    parser.add_argument(
+        "--held-out", action="store_true",
+        help="judge by a tenth of the training images, which are not trained on: to choose settings without the test images",
+    )  # fmt: skip
     group = parser.add_argument_group("training", "SGD with Nesterov momentum, on the training images of --data.")
     group.add_argument("--finetune-epochs", type=_natural, default=None, metavar="N", help="after each compression (0)")
     group.add_argument("--lr", type=positive, default=None, help="learning rate at the start (0.02)")
@@ -194,7 +198,7 @@ def _asked(arguments: argparse.Namespace) -> Asked:
     }  # fmt: skip
     asked = Asked(
         words(arguments.methods), arguments.model, words(arguments.budget) or ("50%",), tuning=tuning,
-        runtimes=words(arguments.runtime), **_given(others),
+        held_out=arguments.held_out, runtimes=words(arguments.runtime), **_given(others),
     )  # fmt: skip
     asked.check()
     return asked

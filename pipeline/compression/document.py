@@ -43,7 +43,9 @@ def document_of(
             "name": network.name, "source": network.source, "input_shape": list(network.input_shape),
             "params": whole["params"], "macs": whole["macs"],
         },
-        "data": dataset and {"name": dataset.name, "train": len(dataset.train_y), "test": len(dataset.test_y)},
+        "data": dataset and {
+            "name": dataset.name, "train": len(dataset.train_y), "test": len(dataset.test_y), "held_out": asked.held_out
+        },
         "training": {**dataclasses.asdict(tuning), "rounds": asked.rounds} if tuning.epochs else None,
         "table": latency and {"path": asked.lut, "runtime": latency.runtime, "device": latency.table.context.device},
         "device": bench and bench["device"],

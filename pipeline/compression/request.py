@@ -53,6 +53,7 @@ class Asked:
         budgets: texts of `pipeline.compression.budget`; each method is tried with each.
         weights: a file with the network's weights, or empty.
         data: what it is trained and judged on, as `pipeline.datasets.load` takes it, or empty.
+        held_out: judged by a tenth of the training images, which are not trained on: to choose settings by.
         seeds: so many trainings of each, 0, 1, ...
         rounds: in so many steps to the budget, retraining after each; 1 is one-shot.
         lut: a latency table, or empty.
@@ -67,6 +68,7 @@ class Asked:
     reports: Path
     weights: str = ""
     data: str = ""
+    held_out: bool = False
     tuning: Tuning = dataclasses.field(default_factory=Tuning)
     seeds: int = 1
     rounds: int = 1
@@ -97,6 +99,8 @@ class Asked:
             raise UsageError(
                 f"{self.tuning.epochs} epochs were asked without data", try_="--data digits or cifar10:FOLDER"
             )
+        if self.held_out and not self.data:
+            raise UsageError("--held-out was asked without data", try_="--data digits or cifar10:FOLDER")
         if any(one.unit == "ms" and one.kind == "amount" for one in budgets) and not self.lut:
             raise UsageError("a budget in ms was asked without a latency table", try_="--lut T.parquet")
         if any(one.unit == "ms" and one.kind == "keep" for one in budgets):
@@ -133,11 +137,14 @@ def planned(plan: Mapping[str, Any], folder: Path) -> Asked:
         numbers = {key: plan[key] for key in ("seeds", "rounds")}
         if not all(type(value) is int and 1 <= value <= 1024 for value in numbers.values()):
             raise TypeError("its seeds or rounds")
+        if type(plan["held_out"]) is not bool:
+            raise TypeError("its held_out")
         asked = Asked(
             methods=read_texts(plan, "methods"), model=read_text(plan["model"]), budgets=read_texts(plan, "budgets"),
             reports=folder.parent, weights=read_text(plan["weights"]), data=read_text(plan["data"]),
-            tuning=Tuning(**tuning), lut=read_text(plan["lut"]), device=read_text(plan["device"]),
-            runtimes=read_texts(plan, "runtimes"), measure_s=float(plan["measure_s"]), resume=folder, **numbers,
+            held_out=plan["held_out"], tuning=Tuning(**tuning), lut=read_text(plan["lut"]),
+            device=read_text(plan["device"]), runtimes=read_texts(plan, "runtimes"),
+            measure_s=float(plan["measure_s"]), resume=folder, **numbers,
         )  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"the plan of {folder} is damaged: {error}", try_="a new run") from error
@@ -171,5 +178,7 @@ def command_of(asked: Asked) -> str:
         ("--measure-seconds", f"{asked.measure_s:g}", f"{own.measure_s:g}"),
     )
     words += [word for name, value, default in options if value != default for word in (name, str(value))]
-    flags = (("--bfloat16", tuning.bfloat16), ("--no-measure", not asked.device))
+    flags = (
+        ("--held-out", asked.held_out), ("--bfloat16", tuning.bfloat16), ("--no-measure", not asked.device),
+    )  # fmt: skip
     return shlex.join([*words, *(name for name, is_set in flags if is_set)])

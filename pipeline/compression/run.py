@@ -44,6 +44,8 @@ def compress(asked: Asked, console: Console) -> Document:
     asked.check()
     known, dataset = trainable(asked.model, asked.weights, asked.data, console)
     network, weights = known.network, known.weights
+    if asked.held_out and dataset is not None:
+        dataset = dataset.held_out()
     subject = subject_of(network, dataset, asked)
     told = [f"weights: {weights['file']}, SHA-256 {weights['sha256']}"] if weights else []
     folder = _folder(asked, weights["sha256"] if weights else "")
@@ -58,15 +60,18 @@ def compress(asked: Asked, console: Console) -> Document:
     bench = _measured(asked, files, folder, console) if asked.device and files else None
     with console.stage("the layers' times") as say:
         times = layer_times({Path(file).stem: folder.path / file for file in files}, bench, say) if bench else {}
-    told += _limits(subject, points_)
+    told += _limits(subject, asked, points_)
     document = document_of(asked, folder, subject, points_, bench, times, [*told, *notes])
     _write(document, folder.path)
     return document
 
 
-def _limits(subject: Subject, points_: Sequence[Document]) -> list[str]:
-    """What could not be found out or written, and why."""
+def _limits(subject: Subject, asked: Asked, points_: Sequence[Document]) -> list[str]:
+    """What the results do not say, or could not be found out or written, and why."""
     said = []
+    if asked.held_out and subject.dataset is not None:
+        images = f"{len(subject.dataset.test_y):,} held out training images"
+        said.append(f"judged by {images}, which {subject.network.name} itself may have seen: for a choice, not for a result")
     if subject.unfollowed:
         said.append(f"MACs, calls of layers and predicted times are not known: {subject.unfollowed}")
     if why := points_[0].get("unexported", ""):

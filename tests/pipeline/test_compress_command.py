@@ -96,8 +96,8 @@ def test_every_layer_has_its_part_of_the_measured_kernels(compared: tuple[Docume
         times = [time for layer in point["layers"] for time in layer["measured"]]
         assert len(times) == len(point["layers"]) > 0 and {time["runtime"] for time in times} == {"litert"}
         assert all(time["ms_before"] >= 0 and time["ms_after"] >= 0 for time in times)  # its clock ticks in µs
-        assert sum(time["ms_before"] for time in times) <= sums["digits_cnn"]
-        assert 0.3 * sums[point["name"]] < sum(time["ms_after"] for time in times) <= sums[point["name"]]
+        before, after = (sum(time[key] for time in times) for key in ("ms_before", "ms_after"))
+        assert 0 < before <= sums["digits_cnn"] + 1e-9 and 0 < after <= sums[point["name"]] + 1e-9
 
 
 def test_the_summary_has_a_row_a_point_and_the_page_is_redrawn(
@@ -185,6 +185,27 @@ def test_the_network_as_it_was_is_the_teacher(method: str, tmp_path: Path, monke
     assert document["training"]["distill"] == 0.75 and "--distill 0.75" in document["command"]
 
 
+def test_settings_are_chosen_without_the_test_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, data, seen = training.fit, load("digits"), []
+
+    def fit(module: nn.Module, dataset: Any, recipe: Any, *others: Any) -> list[float]:
+        if recipe.batch_size == 64:  # the network of the zoo itself
+            return whole(module, dataset, recipe, *others)
+        seen.append({image.tobytes() for image in dataset.train_x})
+        return [0.0]
+
+    monkeypatch.setattr(training, "fit", fit)
+    status, document = run(tmp_path, "svd", "digits_cnn", "--budget", "80%", *QUICK, "--no-measure", "--held-out")
+    split = data.held_out()
+    assert status == 0 and document["data"]["held_out"] and document["data"]["test"] == len(split.test_y)
+    (trained,) = seen
+    assert not trained & {image.tobytes() for image in split.test_x}  # no image is there twice
+    whole_network = resolve("digits_cnn").module
+    assert whole_network is not None and document["points"][0]["top1"]["before"] == accuracy(whole_network, split)
+    assert document["notes"][0].startswith(f"judged by {len(split.test_y)} held out training images, which digits_cnn itself")
+    assert "--data digits" in document["command"] and "--held-out" in document["command"]
+
+
 def test_one_that_cannot_be_made_is_left_out_where_there_are_others(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -223,6 +244,7 @@ def test_out_is_the_networks_file(tmp_path: Path) -> None:
         (("svd", "digits_cnn", "--budget", "0.4ms"), "a budget in ms was asked without a latency table; try: --lut"),
         (("svd", "digits_cnn", "--budget", "40%ms"), "a share of milliseconds is no budget"),
         (("svd", "digits_cnn", "--finetune-epochs", "2"), "2 epochs were asked without data"),
+        (("svd", "digits_cnn", "--held-out"), "--held-out was asked without data; try: --data digits"),
         (("deeptwist", "digits_cnn", "--data", "digits"), "deeptwist is a way to train; try: --data D --finetune-epochs N"),
         (("alds", "digits_cnn", "--budget", "evbmf"), "alds has no ranks by EVBMF"),
         (("alds", "digits_cnn", "--budget", "energy=0.9"), "alds was given an energy"),
@@ -277,8 +299,8 @@ def test_rounds_go_to_a_budget_in_equal_ratios(share: float, rounds: int) -> Non
 def test_a_plan_and_a_command_line_ask_for_the_same_again(tmp_path: Path) -> None:
     tuning = Tuning(3, 0.1, "steps", 182, 0.5, 64, 1e-4, 2, "cpu", True, 0, 0.5)
     asked = Asked(
-        ("svd", "deeptwist:alds"), "resnet20", ("25%", "40%macs"), tmp_path, "w.pt", "cifar10:/x", tuning, 2, 1, "t.parquet",
-        "pixel", ("litert",), 2.0,
+        ("svd", "deeptwist:alds"), "resnet20", ("25%", "40%macs"), tmp_path, "w.pt", "cifar10:/x", True, tuning, 2, 1,
+        "t.parquet", "pixel", ("litert",), 2.0,
     )  # fmt: skip
     assert planned(json.loads(json.dumps(plan_of(asked))), tmp_path / "run") == dataclasses.replace(
         asked, resume=tmp_path / "run"
@@ -290,7 +312,10 @@ def test_a_plan_and_a_command_line_ask_for_the_same_again(tmp_path: Path) -> Non
     assert again == asked
 
 
-@pytest.mark.parametrize("change", [{"kind": "bench"}, {"tuning": {}}, {"seeds": "2"}, {"budgets": [1]}, {"methods": ["x"]}])
+@pytest.mark.parametrize(
+    "change",
+    [{"kind": "bench"}, {"tuning": {}}, {"seeds": "2"}, {"budgets": [1]}, {"methods": ["x"]}, {"held_out": 1}],
+)
 def test_a_damaged_plan_is_refused(tmp_path: Path, change: Document) -> None:
     plan = plan_of(Asked(("svd",), "digits_cnn", ("50%",), tmp_path))
     with pytest.raises(UsageError):
