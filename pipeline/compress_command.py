@@ -132,7 +132,8 @@ def _compress(arguments: argparse.Namespace) -> int:
     summarise(document, console.run_folder / PAGE)
     if arguments.out is not None and last["unexported"]:
         console.say(f"{arguments.out} is not written: the network's weights are in {last['file']} of the run")
-    if last["unexported"] and (asked.device or arguments.out is not None):
+        return 1
+    if asked.device and any(point["unexported"] for point in document["points"]):
         return 1
     measured = [one for point in document["points"] for one in point["measured"]]
     trials = {(one["method"], one["budget"], one["seed"]) for one in document["points"][1:]}

@@ -21,13 +21,15 @@ class HandsetError(Exception):
     Args:
         message: what was asked and what was found, one sentence without a full stop.
         try_: the next thing to do.
+
+    The text of the error is both.
     """
 
     exit_status = 1
 
     def __init__(self, message: str, *, try_: str = "") -> None:
         super().__init__(f"{message}; try: {try_}" if try_ else message)
-        self.try_ = try_
+        self.message, self.try_ = message, try_
 
 
 class UsageError(HandsetError):

@@ -5,42 +5,34 @@ Weights alone are no network: `again` puts them into the layers that the result 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.compress import Compressed, build
+from pipeline.compress import build
 from pipeline.compression.methods import given_ranks, settings_of
-from pipeline.errors import HandsetError, ModelError, UsageError
+from pipeline.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from pipeline.compression.subject import Subject
-
 PROGRAM, WEIGHTS = ".pt2", ".safetensors"
 
 
-def write(subject: Subject, compressed: Compressed, folder: Path, name: str) -> tuple[Path, str]:
+def write(module: nn.Module, input_shape: Sequence[int], folder: Path, name: str) -> tuple[Path, str]:
     """The file, and why it is no .pt2; empty where it is one. Raises: StorageError: it cannot be written."""
     from pipeline.export.program import save_program
 
     path = folder / f"{name}{PROGRAM}"
     try:
-        save_program(compressed.model, subject.network.input_shape, path)
+        save_program(module, input_shape, path)
         return path, ""
     except ModelError as error:
-        return _weights(compressed.model, path.with_suffix(WEIGHTS)), reason(error)
-
-
-def reason(error: HandsetError) -> str:
-    """Its message without what to try."""
-    return str(error).removesuffix(f"; try: {error.try_}")
+        return _weights(module, path.with_suffix(WEIGHTS)), error.message
 
 
 def _weights(module: nn.Module, path: Path) -> Path:
-    import os
-
     from safetensors.torch import save_model
 
     from pipeline.export.base import scratch, storage

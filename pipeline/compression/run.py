@@ -58,8 +58,10 @@ def compress(asked: Asked, console: Console) -> Document:
         raise
     files = [one["file"] for one in points_ if one["file"].endswith(PROGRAM)]
     bench = _measured(asked, files, folder, console) if asked.device and files else None
-    with console.stage("the layers' times") as say:
-        times = layer_times({Path(file).stem: folder.path / file for file in files}, bench, say) if bench else {}
+    times = {}
+    if bench is not None:
+        with console.stage("the layers' times") as say:
+            times = layer_times({Path(file).stem: folder.path / file for file in files}, bench, say)
     told += _limits(subject, asked, points_)
     document = document_of(asked, folder, subject, points_, bench, times, [*told, *notes])
     _write(document, folder.path)
@@ -74,7 +76,7 @@ def _limits(subject: Subject, asked: Asked, points_: Sequence[Document]) -> list
         said.append(f"judged by {images}, which {subject.network.name} itself may have seen: for a choice, not for a result")
     if subject.unfollowed:
         said.append(f"MACs, calls of layers and predicted times are not known: {subject.unfollowed}")
-    if why := points_[0].get("unexported", ""):
+    if why := points_[0]["unexported"]:
         said.append(f"weights are written alone, and nothing is measured: {why}")
     return said
 
@@ -169,7 +171,7 @@ def _whole(subject: Subject, folder: RunFolder, name: str) -> Document:
 
 def _saved(subject: Subject, compressed: Compressed, folder: RunFolder, name: str) -> Document:
     """What is known of a network and does not change any more; its file lies in the run folder."""
-    path, unexported = write(subject, compressed, folder.artifacts, name)
+    path, unexported = write(compressed.model, subject.network.input_shape, folder.artifacts, name)
     latency, example = subject.latency, subject.example
     answer = None if latency is None or example is None else latency.of(compressed.model, example)
     return {

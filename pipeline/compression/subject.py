@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.compression.budget import parse
-from pipeline.compression.files import reason
 from pipeline.compression.request import Asked
 from pipeline.errors import ModelError, UsageError
 
@@ -58,7 +57,7 @@ def _unfollowed(module: nn.Module, input_shape: tuple[int, ...]) -> str:
     try:
         trace(module, input_shape)
     except ModelError as error:
-        return reason(error)
+        return error.message
     return ""
 
 

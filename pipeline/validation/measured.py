@@ -115,8 +115,7 @@ def plan_keys(models: Sequence[str], runtime: str, abi: str, console: Console) -
                 uses = kernels(network.module, network.input_shape, runtime, abi=abi)
                 planned[network.name] = Planned(tuple(use.key for use in uses))
             except HandsetError as error:
-                why = str(error).removesuffix(f"; try: {error.try_}")
-                planned[network.name] = Planned(None, f"its kernels cannot be told: {why}")
+                planned[network.name] = Planned(None, f"its kernels cannot be told: {error.message}")
     return planned
 
 
